@@ -1,0 +1,37 @@
+"""vLLM's core, pure: requests in, steps out. It knows no clock, no I/O and no model."""
+
+from understudy.engine.config import EngineConfig
+from understudy.engine.engine import Engine, EngineObserver, StepResult, unknown_tokens
+from understudy.engine.events import AllBlocksCleared, BlockRemoved, BlockStored, KVCacheEvent
+from understudy.engine.hashing import BlockHash, BlockHasher, CacheIdentity, LoRA, MultiModalItem, event_hash
+from understudy.engine.prompt import Prompt, SegmentPrompt, TokenPrompt
+from understudy.engine.request import Request, RequestStatus
+from understudy.engine.scheduler import Admission, Output, Sampler, Scheduler, StepPlan
+
+__all__ = [
+    "Admission",
+    "AllBlocksCleared",
+    "BlockHash",
+    "BlockHasher",
+    "BlockRemoved",
+    "BlockStored",
+    "CacheIdentity",
+    "Engine",
+    "EngineConfig",
+    "EngineObserver",
+    "KVCacheEvent",
+    "LoRA",
+    "MultiModalItem",
+    "Output",
+    "Prompt",
+    "Request",
+    "RequestStatus",
+    "Sampler",
+    "Scheduler",
+    "SegmentPrompt",
+    "StepPlan",
+    "StepResult",
+    "TokenPrompt",
+    "event_hash",
+    "unknown_tokens",
+]

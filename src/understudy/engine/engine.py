@@ -1,0 +1,247 @@
+"""Engine: a scheduler and a latency model make steps that take time. Whoever drives it decides what the time is.
+
+The pipeline is vLLM's: a step is scheduled as soon as the one before it starts (asynchronous scheduling) or ends.
+Requests and aborts are read from an inbox between steps only.
+"""
+
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import NamedTuple, Protocol
+
+from understudy.engine.config import EngineConfig
+from understudy.engine.events import KVCacheEvent
+from understudy.engine.hashing import DEFAULT_HASH_SEED
+from understudy.engine.request import Request
+from understudy.engine.scheduler import Output, Sampler, Scheduler, StepPlan
+from understudy.engine.stretch import DecodeStretch, max_stretch
+from understudy.latency import LatencyModel, PrefillChunk, StepShape
+
+
+class EngineObserver(Protocol):
+    """Who wants to know what happens inside; all times in nanoseconds."""
+
+    def gauges(self, at_ns: int, used_blocks: int, running: int, waiting: int) -> None:
+        """Take the state that holds from `at_ns` until the next call."""
+
+    def inter_token(self, gap_ns: int, count: int) -> None:
+        """Take the time between a token and the one before it, seen `count` times."""
+
+
+class StepResult(NamedTuple):
+    """What one call of `Engine.step` did.
+
+    `outputs` are the tokens of the step that ended (none are listed for steps taken many at once), `events` the
+    KV-cache events, each with its time. `next_ns` says when to call again, None when there is nothing to wait for.
+    """
+
+    outputs: list[Output]
+    events: list[tuple[int, KVCacheEvent]]
+    next_ns: int | None
+
+
+@dataclass(slots=True)
+class _StepInFlight:
+    plan: StepPlan
+    end_ns: int
+
+
+def unknown_tokens(_request: Request, _count: int) -> None:
+    """Sample tokens that nobody knows: for traces that give lengths only."""
+
+
+class Engine:
+    """One vLLM engine. `add` and `abort` may be called at any time, `step` when `StepResult.next_ns` has come.
+
+    After `add` to an engine that waits for nothing (`next_ns` is None), call `step` at once.
+    """
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        latency: LatencyModel,
+        *,
+        sample: Sampler = unknown_tokens,
+        observer: EngineObserver | None = None,
+        hash_seed: str = DEFAULT_HASH_SEED,
+        record_events: bool = False,
+    ) -> None:
+        self.scheduler = Scheduler(config, hash_seed=hash_seed, record_events=record_events)
+        self.busy_ns = 0
+        self.num_steps = 0
+        self._config = config
+        self._latency = latency
+        self._sample = sample
+        self._observer = observer
+        self._inbox: deque[Request] = deque()
+        self._aborts: list[str] = []
+        self._in_flight: deque[_StepInFlight] = deque()
+        self._events: list[tuple[int, KVCacheEvent]] = []
+
+    @property
+    def next_ns(self) -> int | None:
+        """When the oldest step in flight ends."""
+        return self._in_flight[0].end_ns if self._in_flight else None
+
+    @property
+    def num_waiting(self) -> int:
+        """Requests that are not running, those in the inbox included."""
+        return len(self.scheduler.waiting) + len(self._inbox)
+
+    def add(self, request: Request) -> None:
+        """Put a request into the inbox. Its prompt must leave room for one token within `max_model_len`."""
+        assert request.num_prompt_tokens < self._config.max_model_len, "the caller refuses prompts that are too long"
+        self._inbox.append(request)
+
+    def abort(self, request_id: str) -> None:
+        """Ask for the end of a request; it takes effect between steps, and unknown ids are ignored."""
+        self._aborts.append(request_id)
+
+    def step(self, now_ns: int, *, until_ns: int | None = None) -> StepResult:
+        """Complete the step that ends now, if one does, and schedule until the pipeline is full.
+
+        Where nothing arrives before `until_ns` (exclusive), steps that only decode are taken many at once. The
+        result is the same as that of single steps.
+        """
+        outputs = self._complete(now_ns) if self._in_flight else []
+        self._read_inbox(now_ns)
+        if until_ns is None or not self._stretch(now_ns, until_ns):
+            self._fill_pipeline(now_ns)
+            self._report_gauges(now_ns)
+        return StepResult(outputs, self._published(), self.next_ns)
+
+    @property
+    def records_events(self) -> bool:
+        """Whether KV-cache events are recorded."""
+        return self.scheduler.kv_cache.records_events
+
+    def record_events(self) -> None:
+        """Record KV-cache events from now on."""
+        self.scheduler.kv_cache.record_events()
+
+    def take_events(self, now_ns: int) -> list[tuple[int, KVCacheEvent]]:
+        """Return the events that wait for the next step to be completed, which is when vLLM publishes them."""
+        self._take_events(now_ns)
+        return self._published()
+
+    def reset_prefix_cache(self) -> bool:
+        """Forget the prefix cache; False while any request holds blocks."""
+        return self.scheduler.reset_prefix_cache()
+
+    def _complete(self, now_ns: int) -> list[Output]:
+        step = self._in_flight[0]
+        assert step.end_ns <= now_ns, "a step is completed when it has ended"
+        self._in_flight.popleft()
+        outputs = self.scheduler.complete(step.plan, self._sample)
+        for output in outputs:
+            request = output.request
+            if request.first_token_ns is None:
+                request.first_token_ns = now_ns
+            elif self._observer is not None and request.last_token_ns is not None:
+                self._observer.inter_token(now_ns - request.last_token_ns, 1)
+            request.last_token_ns = now_ns
+        self._take_events(now_ns)
+        return outputs
+
+    def _read_inbox(self, now_ns: int) -> None:
+        while self._inbox:
+            request = self._inbox.popleft()
+            request.queued_ns = now_ns
+            self.scheduler.add(request)
+        if self._aborts:
+            self.scheduler.abort(self._aborts)
+            self._aborts.clear()
+
+    def _fill_pipeline(self, now_ns: int) -> None:
+        while len(self._in_flight) < self._config.pipeline_depth:
+            plan = self.scheduler.schedule()
+            if plan.is_empty:
+                break
+            for admission in plan.new:
+                admission.request.scheduled_ns = now_ns
+            self._launch(plan, now_ns, self._latency.step_ns(_shape(plan)))
+        assert self._in_flight or not self.scheduler.has_requests, "some request can never be scheduled"
+        if not self._in_flight:
+            self._take_events(now_ns)
+
+    def _launch(self, plan: StepPlan, now_ns: int, duration_ns: int) -> None:
+        start_ns = max(now_ns, self._in_flight[-1].end_ns) if self._in_flight else now_ns
+        self._in_flight.append(_StepInFlight(plan, start_ns + duration_ns))
+        self.busy_ns += duration_ns
+        self.num_steps += 1
+
+    def _stretch(self, now_ns: int, until_ns: int) -> bool:
+        """Take as many decode steps as can be scheduled before `until_ns`; False if that is not at least two."""
+        in_flight = self._in_flight
+        if len(in_flight) != self._config.pipeline_depth - 1:
+            return False
+        count = max_stretch(self.scheduler)
+        if count < 2:
+            return False
+        running = self.scheduler.running
+        context_tokens = sum(request.num_computed_tokens for request in running)
+        durations = self._latency.decode_steps_ns(len(running), context_tokens, count)
+        start_ns = in_flight[0].end_ns if in_flight else now_ns
+        ends = list(accumulate(durations, initial=start_ns))
+        # Step i is scheduled when the pipeline has room for it: as step i-1 ends, or as it starts.
+        schedules = [now_ns, *ends] if in_flight else ends
+        count = bisect_left(schedules, until_ns, 0, count)
+        if count < 2:
+            return False
+        stretch = DecodeStretch(self.scheduler, count)
+        count = stretch.count
+        if count < 2:
+            return False
+        self._observe_stretch(schedules, count)
+        self._report_gauges(now_ns)
+        for step in stretch.apply(self._sample):
+            self._report_gauges(schedules[step])
+            if step + 1 < count:
+                self._take_events(schedules[step + 1])
+        in_flight.clear()
+        for end_ns in ends[count + 1 - self._config.pipeline_depth : count + 1]:
+            in_flight.append(_StepInFlight(stretch.plan(), end_ns))
+        self.busy_ns += sum(durations[:count])
+        self.num_steps += count
+        return True
+
+    def _observe_stretch(self, schedules: Sequence[int], count: int) -> None:
+        """Every request gets a token whenever one of the steps but the first is scheduled."""
+        running = self.scheduler.running
+        first_ns, last_ns = schedules[1], schedules[count - 1]
+        if self._observer is not None:
+            for request in running:
+                assert request.last_token_ns is not None
+                self._observer.inter_token(first_ns - request.last_token_ns, 1)
+            for step in range(2, count):
+                self._observer.inter_token(schedules[step] - schedules[step - 1], len(running))
+        for request in running:
+            request.last_token_ns = last_ns
+
+    def _report_gauges(self, now_ns: int) -> None:
+        if self._observer is not None:
+            scheduler = self.scheduler
+            used_blocks = scheduler.kv_cache.pool.num_used_blocks
+            self._observer.gauges(now_ns, used_blocks, len(scheduler.running), len(scheduler.waiting))
+
+    def _published(self) -> list[tuple[int, KVCacheEvent]]:
+        events, self._events = self._events, []
+        return events
+
+    def _take_events(self, now_ns: int) -> None:
+        self._events.extend((now_ns, event) for event in self.scheduler.take_events())
+
+
+def _shape(plan: StepPlan) -> StepShape:
+    prefills: list[PrefillChunk] = []
+    num_decodes = context_tokens = 0
+    for request, num_new in plan.scheduled.items():
+        computed = request.num_computed_tokens - num_new
+        if computed < request.prefill_end:
+            prefills.append(PrefillChunk(num_new, computed, request.prefill_start, request.prefill_end))
+        else:
+            num_decodes += 1
+            context_tokens += computed
+    return StepShape(prefills, num_decodes, context_tokens)

@@ -1,0 +1,126 @@
+"""The step log: a workload whose time is counted in steps, run to its end, one record an iteration.
+
+It exists to be compared with a recording of vLLM's own scheduler, line by line. An iteration
+1. takes the arrivals due, in order of (arrival step, position), then the aborts due;
+2. schedules; a step with any token is in flight;
+3. completes the oldest step in flight when the pipeline is full, or when nothing was scheduled.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from understudy.engine.config import EngineConfig
+from understudy.engine.events import BlockRemoved, BlockStored, KVCacheEvent
+from understudy.engine.hashing import DEFAULT_HASH_SEED, BlockHash, CacheIdentity, event_hash
+from understudy.engine.prompt import TokenPrompt
+from understudy.engine.request import Request
+from understudy.engine.scheduler import Scheduler, StepPlan
+from understudy.errors import InputError
+
+MAX_STEPS = 200_000
+"""A workload that takes longer can never finish: some request does not fit in the cache."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRequest:
+    """A request of a step-domain workload. When `outputs` is exhausted, the model samples token 0."""
+
+    id: str
+    arrive_step: int
+    prompt: tuple[int, ...]
+    max_tokens: int
+    outputs: tuple[int, ...]
+    priority: int = 0
+    cache_salt: str | None = None
+    abort_step: int | None = None
+    stop_token_ids: tuple[int, ...] = ()
+
+
+StepRecord = dict[str, object]
+
+
+def step_log(
+    config: EngineConfig, workload: Sequence[StepRequest], *, hash_seed: str = DEFAULT_HASH_SEED, check: bool = False
+) -> Iterator[StepRecord]:
+    """Run a workload and yield a record an iteration, in the format of the step log.
+
+    `check` verifies the scheduler's integrity after every iteration. Raises InputError for duplicate ids and
+    for a workload that never ends.
+    """
+    by_id = {request.id: request for request in workload}
+    if len(by_id) < len(workload):
+        raise InputError("the workload has two requests with the same id")
+    scheduler = Scheduler(config, hash_seed=hash_seed, record_events=True)
+    arrivals = deque(sorted(enumerate(workload), key=lambda item: (item[1].arrive_step, item[0])))
+    in_flight: deque[StepPlan] = deque()
+
+    def sample(request: Request, count: int) -> list[int]:
+        outputs, position = by_id[request.request_id].outputs, request.num_output_tokens
+        known = list(outputs[position : position + count])
+        return known + [0] * (count - len(known))
+
+    for step in range(MAX_STEPS):
+        if not (arrivals or scheduler.has_requests):
+            return
+        while arrivals and arrivals[0][1].arrive_step <= step:
+            position, arrival = arrivals.popleft()
+            scheduler.add(_request(position, arrival))
+        scheduler.abort([request.id for request in workload if request.abort_step == step])
+        plan = scheduler.schedule()
+        record = _planned(step, plan)
+        if not plan.is_empty:
+            in_flight.append(plan)
+        outputs = []
+        events: list[KVCacheEvent] = []
+        if len(in_flight) == config.pipeline_depth or (in_flight and plan.is_empty):
+            outputs = scheduler.complete(in_flight.popleft(), sample)
+            events = scheduler.take_events()
+        elif not in_flight:
+            events = scheduler.take_events()
+        record["finished"] = [[o.request.request_id, o.finish_reason.value] for o in outputs if o.finish_reason]
+        record["free_blocks"] = scheduler.kv_cache.pool.num_free_blocks
+        record["running"] = len(scheduler.running)
+        record["waiting"] = len(scheduler.waiting)
+        record["events"] = [_event(event) for event in events]
+        if check:
+            scheduler.check_integrity()
+        yield record
+    raise InputError(f"the workload does not end within {MAX_STEPS} steps: a request may not fit in the cache")
+
+
+def _request(position: int, request: StepRequest) -> Request:
+    return Request(
+        request.id,
+        TokenPrompt(request.prompt),
+        request.max_tokens,
+        serial=position,
+        arrival_time=float(position),
+        priority=request.priority,
+        identity=CacheIdentity(salt=request.cache_salt),
+        stop_token_ids=request.stop_token_ids,
+    )
+
+
+def _planned(step: int, plan: StepPlan) -> StepRecord:
+    return {
+        "step": step,
+        "scheduled": [[request.request_id, tokens] for request, tokens in plan.scheduled.items()],
+        "new": [[admission.request.request_id, admission.cached_tokens] for admission in plan.new],
+        "resumed": sorted(admission.request.request_id for admission in plan.resumed),
+        "preempted": sorted(request.request_id for request in plan.preempted),
+    }
+
+
+def _event(event: KVCacheEvent) -> list[object]:
+    match event:
+        case BlockStored(block_hashes=hashes, parent_block_hash=parent):
+            return ["stored", [_hex(block_hash) for block_hash in hashes], None if parent is None else _hex(parent)]
+        case BlockRemoved(block_hash=block_hash):
+            return ["removed", [_hex(block_hash)]]
+        case _:
+            return ["cleared"]
+
+
+def _hex(block_hash: BlockHash) -> str:
+    return f"{event_hash(block_hash):x}"

@@ -1,0 +1,113 @@
+"""From the records of a run to its summary."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from understudy.fleet.distribution import distribution, weighted_distribution
+from understudy.fleet.record import RequestRecord
+from understudy.fleet.simulation import Simulation
+from understudy.fleet.summary import Bin, Refusals, RunSummary, WorkerSummary
+from understudy.fleet.worker import Worker
+
+_NS_PER_SECOND = 1_000_000_000
+
+
+def summarise(simulation: Simulation) -> RunSummary:
+    """Summarise a finished simulation; rates and shares are 0 where there is nothing to divide by."""
+    records = simulation.records
+    scheduled = [record for record in records if record.scheduled_ns is not None]
+    finished = [record for record in records if record.finish_ns is not None]
+    refused = [record for record in records if record.status == "refused"]
+    hits = [record for record in finished if record.cached_tokens]
+    misses = [record for record in finished if not record.cached_tokens]
+    seconds = simulation.end_ns / _NS_PER_SECOND
+    prompt_tokens = sum(record.prompt_tokens for record in scheduled)
+    cached_tokens = sum(record.cached_tokens or 0 for record in scheduled)
+    output_tokens = sum(record.output_tokens for record in records)
+    gaps: Counter[int] = Counter()
+    for worker in simulation.workers:
+        gaps.update(worker.inter_token_ns)
+    by_worker: dict[int, list[RequestRecord]] = {worker.index: [] for worker in simulation.workers}
+    for record in records:
+        if record.worker is not None:
+            by_worker[record.worker].append(record)
+    workers = [_worker(worker, by_worker[worker.index], simulation.end_ns) for worker in simulation.workers]
+    return RunSummary(
+        policy=simulation.config.policy,
+        requests=len(records),
+        finished=len(finished),
+        refused=Refusals(
+            prompt_longer_than_context=len(refused),
+            longest_prompt_tokens=max((record.prompt_tokens for record in refused), default=0),
+        ),
+        unfinished=len(records) - len(finished) - len(refused),
+        duration_seconds=seconds,
+        prompt_tokens=prompt_tokens,
+        cached_tokens=cached_tokens,
+        believed_cached_tokens=sum(record.believed_cached_tokens or 0 for record in scheduled),
+        output_tokens=output_tokens,
+        hit_rate_tokens=_share(cached_tokens, prompt_tokens),
+        hit_rate_requests=_share(sum(1 for record in scheduled if record.cached_tokens), len(scheduled)),
+        ttft=distribution(_ttft_ns(finished)),
+        ttft_hits=distribution(_ttft_ns(hits)),
+        ttft_misses=distribution(_ttft_ns(misses)),
+        tpot=distribution(_tpot_ns(finished)),
+        itl=weighted_distribution(gaps),
+        e2e=distribution(r.finish_ns - r.arrival_ns for r in finished if r.finish_ns is not None),
+        queue=distribution(r.scheduled_ns - r.arrival_ns for r in finished if r.scheduled_ns is not None),
+        requests_per_second=_share(len(finished), seconds),
+        output_tokens_per_second=_share(output_tokens, seconds),
+        total_tokens_per_second=_share(prompt_tokens + output_tokens, seconds),
+        preemptions=sum(worker.preemptions for worker in workers),
+        evicted_blocks=sum(worker.evicted_blocks for worker in workers),
+        kv_usage_mean=sum(worker.kv_usage_mean for worker in workers) / len(workers),
+        kv_usage_peak=max(worker.kv_usage_peak for worker in workers),
+        matched_blocks=_matched_blocks(scheduled, simulation.config.engine.block_size),
+        workers=workers,
+    )
+
+
+def _worker(worker: Worker, records: Sequence[RequestRecord], end_ns: int) -> WorkerSummary:
+    scheduler = worker.engine.scheduler
+    num_blocks = scheduler.kv_cache.pool.num_gpu_blocks - 1
+    scheduled = [record for record in records if record.scheduled_ns is not None]
+    return WorkerSummary(
+        worker=worker.index,
+        requests=len(records),
+        prompt_tokens=sum(record.prompt_tokens for record in scheduled),
+        cached_tokens=sum(record.cached_tokens or 0 for record in scheduled),
+        output_tokens=sum(record.output_tokens for record in records),
+        busy_fraction=min(_share(worker.engine.busy_ns, end_ns), 1.0),
+        kv_usage_mean=_share(worker.timeline.block_ns, end_ns * num_blocks),
+        kv_usage_peak=_share(worker.timeline.peak_blocks, num_blocks),
+        preemptions=scheduler.num_preemptions,
+        evicted_blocks=scheduler.kv_cache.pool.num_evicted_blocks,
+        series=worker.timeline.series(num_blocks, end_ns),
+    )
+
+
+def _ttft_ns(records: Iterable[RequestRecord]) -> list[int]:
+    """Time from arrival to the first token."""
+    return [r.first_token_ns - r.arrival_ns for r in records if r.first_token_ns is not None]
+
+
+def _tpot_ns(records: Iterable[RequestRecord]) -> list[int]:
+    """Time per output token after the first, of each request with more than one; in whole nanoseconds."""
+    return [
+        round((r.finish_ns - r.first_token_ns) / (r.output_tokens - 1))
+        for r in records
+        if r.output_tokens > 1 and r.finish_ns is not None and r.first_token_ns is not None
+    ]
+
+
+def _matched_blocks(records: Iterable[RequestRecord], block_size: int) -> list[Bin]:
+    """Count requests by matched blocks: none, 1, 2-3, 4-7 and so on in powers of two."""
+    counts = Counter(((record.cached_tokens or 0) // block_size).bit_length() for record in records)
+    return [
+        Bin(low=1 << (bits - 1) if bits else 0, high=1 << bits, count=counts[bits])
+        for bits in range(max(counts, default=-1) + 1)
+    ]
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole else 0.0

@@ -1,0 +1,54 @@
+"""One worker of the fleet: an engine on the virtual clock, and what is measured of it."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from understudy.engine import Engine, EngineConfig, Request, Sampler, StepResult
+from understudy.fleet.timeline import Timeline
+from understudy.latency import LatencyModel
+
+
+class Worker:
+    """An engine that is brought forward in time on demand.
+
+    Between arrivals workers do not know of each other, so each may lag behind the others until somebody looks.
+    """
+
+    def __init__(
+        self, index: int, config: EngineConfig, latency: LatencyModel, *, sample: Sampler, record_events: bool
+    ) -> None:
+        self.index = index
+        self.timeline = Timeline()
+        self.inter_token_ns: Counter[int] = Counter()
+        self.engine = Engine(config, latency, sample=sample, observer=self, record_events=record_events)
+        self._start_ns: int | None = None
+
+    def gauges(self, at_ns: int, used_blocks: int, running: int, waiting: int) -> None:
+        """Take the engine's state over time."""
+        self.timeline.gauges(at_ns, used_blocks, running, waiting)
+
+    def inter_token(self, gap_ns: int, count: int) -> None:
+        """Count the times between tokens."""
+        self.inter_token_ns[gap_ns] += count
+
+    @property
+    def next_ns(self) -> int | None:
+        """When the worker has something to do, None while it is idle."""
+        return self.engine.next_ns if self._start_ns is None else self._start_ns
+
+    def add(self, request: Request, now_ns: int) -> None:
+        """Take a request. An idle engine starts once all that arrives at this very time has arrived."""
+        self.engine.add(request)
+        if self.engine.next_ns is None:
+            self._start_ns = now_ns
+
+    def run_until(self, until_ns: int) -> Iterator[tuple[int, StepResult]]:
+        """Take all steps due before `until_ns`; yield the time and the result of each call of the engine."""
+        while (now_ns := self.next_ns) is not None and now_ns < until_ns:
+            self._start_ns = None
+            yield now_ns, self.engine.step(now_ns, until_ns=until_ns)
+
+    @property
+    def kv_usage(self) -> float:
+        """The share of the KV cache that requests reference."""
+        return self.engine.scheduler.kv_cache.pool.usage
