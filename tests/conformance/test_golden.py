@@ -108,14 +108,14 @@ class Replay:
     def _update(self, _line: Line) -> Line:
         plan, tokens = self.in_flight.popleft()
         outputs = []
-        for output in self.scheduler.complete(plan, lambda request, _count: [tokens[request]]):
-            request, reason = output.request, output.finish_reason
+        for request in self.scheduler.complete(plan, lambda request, _count: [tokens[request]]):
+            reason = request.status.value if request.status.is_finished else None
             if reason is not None:
                 self.finished.append(request.request_id)
             first = request.request_id not in self.reported
             self.reported.add(request.request_id)
             cached = request.num_cached_tokens if first else None
-            outputs.append([request.request_id, [output.token_id], reason and reason.value, cached])
+            outputs.append([request.request_id, [request.token_ids[-1]], reason, cached])
         stats = self.scheduler.kv_cache.stats
         counts = (stats.queries, stats.hits, stats.preempted_queries, stats.preempted_hits)
         changes = [now - then for now, then in zip(counts, self.counted, strict=True)]

@@ -31,7 +31,9 @@ class ContextLatency:
 
     def decode_steps_ns(self, num_decodes: int, context_tokens: int, count: int) -> list[int]:
         """Price each step by itself."""
-        return [self.step_ns(StepShape((), num_decodes, context_tokens + i * num_decodes)) for i in range(count)]
+        return [
+            self.step_ns(StepShape((), num_decodes, context_tokens + i * num_decodes)) for i in range(count)
+        ]
 
 
 @dataclass
@@ -91,7 +93,7 @@ def drive(
         result = engine.step(now_ns, until_ns=until_ns if many_at_once else None)
         run.calls += 1
         run.events.extend(result.events)
-        run.finished_ns.update((o.request.request_id, now_ns) for o in result.outputs if o.finish_reason)
+        run.finished_ns.update((r.request_id, now_ns) for r in result.outputs if r.status.is_finished)
         if check:
             engine.scheduler.check_integrity()
 
@@ -116,7 +118,5 @@ def drive(
         following = ordered[position + 1][1].at_ns if position + 1 < len(ordered) else NEVER_NS
         if engine.next_ns is None and following > arrival.at_ns:
             step(arrival.at_ns, following)
-        if engine.next_ns is None and following == arrival.at_ns:
-            continue
     run_until(NEVER_NS)
     return run

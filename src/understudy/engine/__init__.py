@@ -6,7 +6,7 @@ from understudy.engine.events import AllBlocksCleared, BlockRemoved, BlockStored
 from understudy.engine.hashing import BlockHash, BlockHasher, CacheIdentity, LoRA, MultiModalItem, event_hash
 from understudy.engine.prompt import Prompt, SegmentPrompt, TokenPrompt
 from understudy.engine.request import Request, RequestStatus
-from understudy.engine.scheduler import Admission, Output, Sampler, Scheduler, StepPlan
+from understudy.engine.scheduler import Admission, Sampler, Scheduler, StepPlan
 
 __all__ = [
     "Admission",
@@ -22,7 +22,6 @@ __all__ = [
     "KVCacheEvent",
     "LoRA",
     "MultiModalItem",
-    "Output",
     "Prompt",
     "Request",
     "RequestStatus",

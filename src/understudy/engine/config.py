@@ -64,10 +64,14 @@ class EngineConfig:
 
     def _check_choices(self) -> None:
         if self.scheduling_policy not in POLICIES:
-            raise UsageError(f"scheduling_policy must be one of {', '.join(POLICIES)}, got {self.scheduling_policy}")
+            raise UsageError(
+                f"scheduling_policy must be one of {', '.join(POLICIES)}, got {self.scheduling_policy}"
+            )
         if self.prefix_caching_hash_algo not in HASH_ALGORITHMS:
             known = ", ".join(HASH_ALGORITHMS)
-            raise UsageError(f"prefix_caching_hash_algo must be one of {known}, got {self.prefix_caching_hash_algo}")
+            raise UsageError(
+                f"prefix_caching_hash_algo must be one of {known}, got {self.prefix_caching_hash_algo}"
+            )
 
     def _check_relations(self) -> None:
         tokens, length = self.max_num_batched_tokens, self.max_model_len

@@ -8,14 +8,15 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, groupby
+from operator import sub
 from typing import NamedTuple, Protocol
 
 from understudy.engine.config import EngineConfig
 from understudy.engine.events import KVCacheEvent
 from understudy.engine.hashing import DEFAULT_HASH_SEED
 from understudy.engine.request import Request
-from understudy.engine.scheduler import Output, Sampler, Scheduler, StepPlan
+from understudy.engine.scheduler import Sampler, Scheduler, StepPlan
 from understudy.engine.stretch import DecodeStretch, max_stretch
 from understudy.latency import LatencyModel, PrefillChunk, StepShape
 
@@ -33,11 +34,11 @@ class EngineObserver(Protocol):
 class StepResult(NamedTuple):
     """What one call of `Engine.step` did.
 
-    `outputs` are the tokens of the step that ended (none are listed for steps taken many at once), `events` the
-    KV-cache events, each with its time. `next_ns` says when to call again, None when there is nothing to wait for.
+    `outputs` are the requests that got a token from the step that ended (not those of steps taken many at once, where
+    nobody's first or last token is), `events` the KV-cache events, each with its time. `next_ns` says when to call again, None when there is nothing to wait for.
     """
 
-    outputs: list[Output]
+    outputs: list[Request]
     events: list[tuple[int, KVCacheEvent]]
     next_ns: int | None
 
@@ -92,7 +93,9 @@ class Engine:
 
     def add(self, request: Request) -> None:
         """Put a request into the inbox. Its prompt must leave room for one token within `max_model_len`."""
-        assert request.num_prompt_tokens < self._config.max_model_len, "the caller refuses prompts that are too long"
+        assert request.num_prompt_tokens < self._config.max_model_len, (
+            "the caller refuses prompts that are too long"
+        )
         self._inbox.append(request)
 
     def abort(self, request_id: str) -> None:
@@ -130,20 +133,26 @@ class Engine:
         """Forget the prefix cache; False while any request holds blocks."""
         return self.scheduler.reset_prefix_cache()
 
-    def _complete(self, now_ns: int) -> list[Output]:
+    def _complete(self, now_ns: int) -> list[Request]:
         step = self._in_flight[0]
         assert step.end_ns <= now_ns, "a step is completed when it has ended"
         self._in_flight.popleft()
         outputs = self.scheduler.complete(step.plan, self._sample)
-        for output in outputs:
-            request = output.request
-            if request.first_token_ns is None:
-                request.first_token_ns = now_ns
-            elif self._observer is not None and request.last_token_ns is not None:
-                self._observer.inter_token(now_ns - request.last_token_ns, 1)
-            request.last_token_ns = now_ns
+        self._observe_outputs(outputs, now_ns)
         self._take_events(now_ns)
         return outputs
+
+    def _observe_outputs(self, outputs: Sequence[Request], now_ns: int) -> None:
+        last_tokens_ns: list[int] = []
+        for request in outputs:
+            if request.last_token_ns is None:
+                request.first_token_ns = now_ns
+            else:
+                last_tokens_ns.append(request.last_token_ns)
+            request.last_token_ns = now_ns
+        if self._observer is not None:
+            for then_ns, same in groupby(last_tokens_ns):
+                self._observer.inter_token(now_ns - then_ns, len(list(same)))
 
     def _read_inbox(self, now_ns: int) -> None:
         while self._inbox:
@@ -210,15 +219,13 @@ class Engine:
     def _observe_stretch(self, schedules: Sequence[int], count: int) -> None:
         """Every request gets a token whenever one of the steps but the first is scheduled."""
         running = self.scheduler.running
-        first_ns, last_ns = schedules[1], schedules[count - 1]
+        self._observe_outputs(running, schedules[1])
         if self._observer is not None:
-            for request in running:
-                assert request.last_token_ns is not None
-                self._observer.inter_token(first_ns - request.last_token_ns, 1)
-            for step in range(2, count):
-                self._observer.inter_token(schedules[step] - schedules[step - 1], len(running))
+            gaps = map(sub, schedules[2:count], schedules[1 : count - 1])
+            for gap_ns, same in groupby(gaps):
+                self._observer.inter_token(gap_ns, len(running) * len(list(same)))
         for request in running:
-            request.last_token_ns = last_ns
+            request.last_token_ns = schedules[count - 1]
 
     def _report_gauges(self, now_ns: int) -> None:
         if self._observer is not None:

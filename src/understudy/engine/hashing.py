@@ -84,7 +84,9 @@ def _cbor_dumps() -> Callable[[object], bytes]:
     try:
         import cbor2  # noqa: PLC0415 - an extra, needed for two of the four algorithms only
     except ImportError as error:
-        raise UsageError("the *_cbor hash algorithms need the cbor2 package: pip install 'understudy[hash]'") from error
+        raise UsageError(
+            "the *_cbor hash algorithms need the cbor2 package: pip install 'understudy[hash]'"
+        ) from error
 
     def dumps(value: object) -> bytes:
         return cbor2.dumps(value, canonical=True)
@@ -96,7 +98,9 @@ def _xxh3_128_digest() -> Callable[[bytes], bytes]:
     try:
         import xxhash  # noqa: PLC0415 - an extra, needed for two of the four algorithms only
     except ImportError as error:
-        raise UsageError("the xxhash* hash algorithms need the xxhash package: pip install 'understudy[hash]'") from error
+        raise UsageError(
+            "the xxhash* hash algorithms need the xxhash package: pip install 'understudy[hash]'"
+        ) from error
     digest: Callable[[bytes], bytes] = xxhash.xxh3_128_digest
     return digest
 
@@ -109,7 +113,9 @@ class BlockHasher:
         self._hash = hash_function(algorithm)
         self.none_hash = self._hash(seed)
 
-    def hash_block(self, parent: BlockHash | None, token_ids: Sequence[int], extra_keys: ExtraKeys | None) -> bytes:
+    def hash_block(
+        self, parent: BlockHash | None, token_ids: Sequence[int], extra_keys: ExtraKeys | None
+    ) -> bytes:
         """Return the hash of one full block; `parent` None means that it is the first."""
         return self._hash((parent or self.none_hash, tuple(token_ids), extra_keys))
 
@@ -118,7 +124,9 @@ class BlockHasher:
         size = self.block_size
         parent = hashes[-1] if hashes else None
         for start in range(len(hashes) * size, len(token_ids) - size + 1, size):
-            parent = self.hash_block(parent, token_ids[start : start + size], identity.extra_keys(start, start + size))
+            parent = self.hash_block(
+                parent, token_ids[start : start + size], identity.extra_keys(start, start + size)
+            )
             hashes.append(parent)
 
 

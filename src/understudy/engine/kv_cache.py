@@ -39,7 +39,9 @@ class CachedPrefix:
 class KVCacheManager:
     """The KV cache of one engine. `hasher` is None exactly when prefix caching is off."""
 
-    def __init__(self, config: EngineConfig, hasher: BlockHasher | None, *, record_events: bool = False) -> None:
+    def __init__(
+        self, config: EngineConfig, hasher: BlockHasher | None, *, record_events: bool = False
+    ) -> None:
         self.pool = BlockPool(config.num_gpu_blocks)
         self.stats = PrefixCacheStats()
         self._hasher = hasher
@@ -71,7 +73,9 @@ class KVCacheManager:
         """Whether the request reads the prefix cache at all."""
         return self._hasher is not None and not request.skip_reading_prefix_cache
 
-    def admit(self, request: Request, prefix: CachedPrefix, num_new_tokens: int, *, others_running: bool) -> bool:
+    def admit(
+        self, request: Request, prefix: CachedPrefix, num_new_tokens: int, *, others_running: bool
+    ) -> bool:
         """Give a waiting request its cached prefix and room for `num_new_tokens` more; False changes nothing.
 
         With `scheduler_reserve_full_isl` there must be room for all its tokens, though only those of this step
@@ -88,7 +92,9 @@ class KVCacheManager:
         self._cache_full_blocks(request, min(prefix.num_tokens + num_new_tokens, request.num_tokens))
         return True
 
-    def has_room(self, request: Request, prefix: CachedPrefix, num_new_tokens: int, *, others_running: bool) -> bool:
+    def has_room(
+        self, request: Request, prefix: CachedPrefix, num_new_tokens: int, *, others_running: bool
+    ) -> bool:
         """Whether `admit` would succeed."""
         headroom = self._watermark_blocks if others_running else 0
         taken = headroom + self.pool.num_evictable(prefix.blocks) - len(prefix.blocks)
@@ -119,7 +125,7 @@ class KVCacheManager:
 
     def free(self, request: Request) -> None:
         """Take back all blocks of a request; those with a hash stay cached until they are needed."""
-        self.pool.free(reversed(request.block_table))
+        self.pool.free(request.block_table, request.num_cached_blocks)
         request.block_table = []
         request.num_cached_blocks = 0
 
@@ -158,7 +164,9 @@ class KVCacheManager:
             for block in request.block_table:
                 counts[block] = counts.get(block, 0) + 1
         assert len(counts) == self.pool.num_used_blocks, "only live requests hold blocks"
-        assert all(self.pool.ref_count(block) == count for block, count in counts.items()), "references add up"
+        assert all(self.pool.ref_count(block) == count for block, count in counts.items()), (
+            "references add up"
+        )
 
     def _cache_full_blocks(self, request: Request, num_tokens: int) -> None:
         first, end = request.num_cached_blocks, num_tokens // self._block_size
@@ -177,5 +185,7 @@ class KVCacheManager:
             parent_block_hash=request.block_hashes[first - 1] if first else None,
             token_ids=tuple(request.token_ids[first * size : end * size]),
             block_size=size,
-            extra_keys=tuple(request.identity.extra_keys(i * size, (i + 1) * size) for i in range(first, end)),
+            extra_keys=tuple(
+                request.identity.extra_keys(i * size, (i + 1) * size) for i in range(first, end)
+            ),
         )

@@ -23,12 +23,10 @@ class RequestStatus(Enum):
     @property
     def is_finished(self) -> bool:
         """Whether the request will never compute again."""
-        return self in _FINISHED
+        return self not in _UNFINISHED
 
 
-_FINISHED = frozenset(
-    {RequestStatus.FINISHED_STOPPED, RequestStatus.FINISHED_LENGTH_CAPPED, RequestStatus.FINISHED_ABORTED}
-)
+_UNFINISHED = (RequestStatus.RUNNING, RequestStatus.WAITING, RequestStatus.PREEMPTED)
 
 
 class Request:

@@ -6,9 +6,8 @@ counted as placeholders. The decisions are those of vllm/v1/core/sched/scheduler
 0.33.0, for text models with full attention; each method names the rule that it follows.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from understudy.engine.config import EngineConfig
 from understudy.engine.events import KVCacheEvent
@@ -48,14 +47,6 @@ class StepPlan:
         return not self.scheduled
 
 
-class Output(NamedTuple):
-    """A token that a request got; `token_id` is None where nobody knows it."""
-
-    request: Request
-    token_id: int | None
-    finish_reason: RequestStatus | None
-
-
 class Scheduler:
     """Decides steps for the requests of one engine."""
 
@@ -90,9 +81,10 @@ class Scheduler:
     def abort(self, request_ids: Iterable[str]) -> list[Request]:
         """End requests at once; ids that are unknown or have finished are ignored. Returns those that ended."""
         aborted = [self.requests[request_id] for request_id in request_ids if request_id in self.requests]
-        self._remove_from_queues(set(aborted))
+        self._remove_from_queues(aborted)
         for request in aborted:
-            self._finish(request, RequestStatus.FINISHED_ABORTED)
+            request.status = RequestStatus.FINISHED_ABORTED
+            self._release(request)
         return aborted
 
     def reset_prefix_cache(self, *, reset_running_requests: bool = False) -> bool:
@@ -203,7 +195,8 @@ class Scheduler:
         placeholders = request.num_output_placeholders
         return (
             placeholders > 0
-            and request.num_computed_tokens + 2 - placeholders >= request.num_prompt_tokens + request.max_tokens
+            and request.num_computed_tokens + 2 - placeholders
+            >= request.num_prompt_tokens + request.max_tokens
         )
 
     def _choose_victim(self) -> Request:
@@ -223,7 +216,9 @@ class Scheduler:
             if defers_prefill and num_missing > 1:
                 break
             num_new = self._admissible_tokens(num_missing, budget, cap)
-            if num_new == 0 or not self.kv_cache.admit(request, prefix, num_new, others_running=bool(running)):
+            if num_new == 0 or not self.kv_cache.admit(
+                request, prefix, num_new, others_running=bool(running)
+            ):
                 break
             waiting.pop()
             self._admit(request, prefix, plan)
@@ -237,7 +232,9 @@ class Scheduler:
         request = self.waiting.peek()
         prefix = self.kv_cache.cached_prefix(request)
         num_new = self._admissible_tokens(request.num_tokens - prefix.num_tokens, budget, self._prefill_cap())
-        return num_new == 0 or not self.kv_cache.has_room(request, prefix, num_new, others_running=bool(self.running))
+        return num_new == 0 or not self.kv_cache.has_room(
+            request, prefix, num_new, others_running=bool(self.running)
+        )
 
     def count_steps(self, count: int) -> None:
         """Count steps that were taken many at once."""
@@ -285,7 +282,9 @@ class Scheduler:
         self.kv_cache.free(request)
         request.status = RequestStatus.PREEMPTED
         request.num_computed_tokens = 0
-        request.drop_stale_output = drop_output or (request.drop_stale_output and request.num_stale_output_tokens > 0)
+        request.drop_stale_output = drop_output or (
+            request.drop_stale_output and request.num_stale_output_tokens > 0
+        )
         request.num_stale_output_tokens = request.num_in_flight_tokens
         request.num_output_placeholders = 0
         request.num_preemptions += 1
@@ -294,55 +293,65 @@ class Scheduler:
 
     # -- completing a step ---------------------------------------------------------------------------------
 
-    def complete(self, plan: StepPlan, sample: Sampler) -> list[Output]:
+    def complete(self, plan: StepPlan, sample: Sampler) -> list[Request]:
         """Take the tokens of a step that has run; finished requests give back their blocks at once.
 
-        Returns the outputs in batch order.
+        Returns the requests that got a token, in batch order; the status of some may say that they have finished.
         """
-        outputs: list[Output] = []
-        finished: set[Request] = set()
+        outputs: list[Request] = []
+        finished: list[Request] = []
         for request, num_new in plan.scheduled.items():
             request.num_in_flight_tokens -= num_new
             is_stale = request.num_stale_output_tokens > 0
             if is_stale:
                 request.num_stale_output_tokens -= num_new
-            if request in plan.mid_prefill or request.status.is_finished or (is_stale and request.drop_stale_output):
+            was_running = request.status is RequestStatus.RUNNING
+            if request in plan.mid_prefill or not (
+                was_running or self._still_takes_output(request, is_stale=is_stale)
+            ):
                 continue
-            output = self._take_output(request, sample(request, 1), is_stale=is_stale)
-            outputs.append(output)
-            if output.finish_reason is not None:
-                self._finish(request, output.finish_reason)
-                finished.add(request)
+            self._take_output(request, sample(request, 1), is_stale=is_stale)
+            outputs.append(request)
+            if request.status.is_finished:
+                self._release(request)
+                finished.append(request)
         if finished:
             self._remove_from_queues(finished)
         return outputs
 
-    def _take_output(self, request: Request, token_ids: Sequence[int] | None, *, is_stale: bool) -> Output:
+    @staticmethod
+    def _still_takes_output(request: Request, *, is_stale: bool) -> bool:
+        """Whether a token in flight reaches a request that no longer runs: preempted yes, ended or reset no."""
+        return not request.status.is_finished and not (is_stale and request.drop_stale_output)
+
+    def _take_output(self, request: Request, token_ids: Sequence[int] | None, *, is_stale: bool) -> None:
         request.append_output(token_ids, 1)
-        if self.hasher is not None:
+        if self.hasher is not None and request.num_tokens % self.config.block_size == 0:
             request.hash_full_blocks(self.hasher)
         if request.num_output_placeholders and not is_stale:
             request.num_output_placeholders -= 1
             self.kv_cache.cache_computed(request, request.num_computed_tokens - request.num_in_flight_tokens)
-        token_id = token_ids[0] if token_ids is not None else None
-        return Output(request, token_id, self._finish_reason(request, token_id))
+        # vLLM's order: end of sequence, stop tokens, length.
+        if token_ids is not None and (
+            token_ids[0] == request.eos_token_id or token_ids[0] in request.stop_token_ids
+        ):
+            request.status = RequestStatus.FINISHED_STOPPED
+        elif request.num_tokens >= min(
+            request.num_prompt_tokens + request.max_tokens, self.config.max_model_len
+        ):
+            request.status = RequestStatus.FINISHED_LENGTH_CAPPED
 
-    def _finish_reason(self, request: Request, token_id: int | None) -> RequestStatus | None:
-        """Check for the end of a request, in vLLM's order: end of sequence, stop tokens, length."""
-        if token_id is not None and (token_id == request.eos_token_id or token_id in request.stop_token_ids):
-            return RequestStatus.FINISHED_STOPPED
-        if request.num_tokens >= self.config.max_model_len or request.num_output_tokens >= request.max_tokens:
-            return RequestStatus.FINISHED_LENGTH_CAPPED
-        return None
-
-    def _finish(self, request: Request, status: RequestStatus) -> None:
-        request.status = status
+    def _release(self, request: Request) -> None:
+        """Take back the blocks of a request that has finished."""
         self.kv_cache.free(request)
         del self.requests[request.request_id]
 
-    def _remove_from_queues(self, requests: set[Request]) -> None:
-        self.running = [request for request in self.running if request not in requests]
-        self.waiting.remove(requests)
+    def _remove_from_queues(self, requests: Collection[Request]) -> None:
+        gone = set(requests)
+        num_running = len(self.running)
+        self.running = [request for request in self.running if request not in gone]
+        if num_running - len(self.running) < len(gone):
+            self.waiting.remove(gone)
 
     def check_integrity(self) -> None:
         """Assert that no request is lost or in two places, and that blocks and references add up."""

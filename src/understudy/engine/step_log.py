@@ -41,7 +41,11 @@ StepRecord = dict[str, object]
 
 
 def step_log(
-    config: EngineConfig, workload: Sequence[StepRequest], *, hash_seed: str = DEFAULT_HASH_SEED, check: bool = False
+    config: EngineConfig,
+    workload: Sequence[StepRequest],
+    *,
+    hash_seed: str = DEFAULT_HASH_SEED,
+    check: bool = False,
 ) -> Iterator[StepRecord]:
     """Run a workload and yield a record an iteration, in the format of the step log.
 
@@ -71,14 +75,16 @@ def step_log(
         record = _planned(step, plan)
         if not plan.is_empty:
             in_flight.append(plan)
-        outputs = []
+        outputs: list[Request] = []
         events: list[KVCacheEvent] = []
         if len(in_flight) == config.pipeline_depth or (in_flight and plan.is_empty):
             outputs = scheduler.complete(in_flight.popleft(), sample)
             events = scheduler.take_events()
         elif not in_flight:
             events = scheduler.take_events()
-        record["finished"] = [[o.request.request_id, o.finish_reason.value] for o in outputs if o.finish_reason]
+        record["finished"] = [
+            [request.request_id, request.status.value] for request in outputs if request.status.is_finished
+        ]
         record["free_blocks"] = scheduler.kv_cache.pool.num_free_blocks
         record["running"] = len(scheduler.running)
         record["waiting"] = len(scheduler.waiting)
@@ -86,7 +92,9 @@ def step_log(
         if check:
             scheduler.check_integrity()
         yield record
-    raise InputError(f"the workload does not end within {MAX_STEPS} steps: a request may not fit in the cache")
+    raise InputError(
+        f"the workload does not end within {MAX_STEPS} steps: a request may not fit in the cache"
+    )
 
 
 def _request(position: int, request: StepRequest) -> Request:
@@ -115,7 +123,11 @@ def _planned(step: int, plan: StepPlan) -> StepRecord:
 def _event(event: KVCacheEvent) -> list[object]:
     match event:
         case BlockStored(block_hashes=hashes, parent_block_hash=parent):
-            return ["stored", [_hex(block_hash) for block_hash in hashes], None if parent is None else _hex(parent)]
+            return [
+                "stored",
+                [_hex(block_hash) for block_hash in hashes],
+                None if parent is None else _hex(parent),
+            ]
         case BlockRemoved(block_hash=block_hash):
             return ["removed", [_hex(block_hash)]]
         case _:

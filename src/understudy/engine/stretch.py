@@ -54,7 +54,9 @@ def _stays_blocked(scheduler: Scheduler) -> bool:
         return True
     if not config.scheduler_reserve_full_isl:
         return False
-    if scheduler.hasher is not None and any(len(request.token_ids) == request.num_tokens for request in running):
+    if scheduler.hasher is not None and any(
+        len(request.token_ids) == request.num_tokens for request in running
+    ):
         return False
     return scheduler.head_is_blocked(config.token_budget - len(running))
 
@@ -93,7 +95,9 @@ class DecodeStretch:
             for _, index, is_filled in changes:
                 request = scheduler.running[index]
                 if is_filled:
-                    scheduler.kv_cache.cache_computed(request, request.num_computed_tokens + step + self._cache_lead)
+                    scheduler.kv_cache.cache_computed(
+                        request, request.num_computed_tokens + step + self._cache_lead
+                    )
                 else:
                     scheduler.kv_cache.take_block(request)
             yield step

@@ -25,11 +25,15 @@ class NewsTiming:
 
     def __post_init__(self) -> None:
         if self.delay_ns < 0:
-            raise UsageError("the router's knowledge cannot be older than no time: the delay must be at least 0")
+            raise UsageError(
+                "the router's knowledge cannot be older than no time: the delay must be at least 0"
+            )
         if self.heartbeat_ns <= 0 or self.synchronisation_ns <= 0:
             raise UsageError("the intervals of heartbeats and full synchronisations must be greater than 0")
         if self.synchronisation_ns % self.heartbeat_ns:
-            raise UsageError("a full synchronisation comes with a heartbeat: its interval must be a multiple of theirs")
+            raise UsageError(
+                "a full synchronisation comes with a heartbeat: its interval must be a multiple of theirs"
+            )
 
 
 class _Load(NamedTuple):

@@ -49,13 +49,18 @@ class FleetConfig:
 
 
 class Simulation:
-    """One run of a workload through a fleet; `run` may be called once."""
+    """One run of a workload through a fleet; `run` may be called once.
+
+    `records` are in order of arrival once `finish` was called, `end_ns` is when the last request finished, and
+    `num_shortened` counts the answers that the context had no room for, which vLLM cuts short.
+    """
 
     def __init__(self, config: FleetConfig, arrivals: Arrivals) -> None:
         self.config = config
         self.records: list[RequestRecord] = []
         self.now_ns = 0
         self.end_ns = 0
+        self.num_shortened = 0
         knowledge = config.knowledge
         self._arrivals = arrivals
         self._state = RouterState(config.num_workers, knowledge)
@@ -103,11 +108,15 @@ class Simulation:
             return self._arrivals.peek_ns()
         while True:
             arrival_ns = self._arrivals.peek_ns()
-            worker = min(self.workers, key=lambda worker: NEVER_NS if worker.next_ns is None else worker.next_ns)
+            worker = min(
+                self.workers, key=lambda worker: NEVER_NS if worker.next_ns is None else worker.next_ns
+            )
             if worker.next_ns is None or (arrival_ns is not None and arrival_ns <= worker.next_ns):
                 return arrival_ns
             # An answer may bring an arrival at once, so nobody may run ahead of the others.
-            others = (other.next_ns for other in self.workers if other is not worker and other.next_ns is not None)
+            others = (
+                other.next_ns for other in self.workers if other is not worker and other.next_ns is not None
+            )
             limit_ns = min(others, default=NEVER_NS)
             if arrival_ns is not None:
                 limit_ns = min(limit_ns, arrival_ns)
@@ -120,7 +129,9 @@ class Simulation:
             self._refuse(item, serial)
             return
         if item.request_id in self._in_flight:
-            raise InputError(f"request id {item.request_id!r} arrives again before the first one has finished")
+            raise InputError(
+                f"request id {item.request_id!r} arrives again before the first one has finished"
+            )
         request = self._engine_request(item, serial)
         block_size = engine_config.block_size
         routing_request = RoutingRequest(
@@ -158,10 +169,12 @@ class Simulation:
     def _engine_request(self, item: WorkloadRequest, serial: int) -> Request:
         if item.cache_salt is not None and isinstance(item.prompt, SegmentPrompt):
             raise InputError(f"request {item.request_id!r}: a cache salt needs a prompt of token ids")
+        room_tokens = self.config.engine.max_model_len - item.prompt.num_tokens
+        self.num_shortened += item.output_tokens > room_tokens
         request = Request(
             item.request_id,
             item.prompt,
-            min(item.output_tokens, self.config.engine.max_model_len - item.prompt.num_tokens),
+            min(item.output_tokens, room_tokens),
             serial=serial,
             arrival_time=float(item.arrival_ns),
             priority=item.priority,
@@ -208,20 +221,20 @@ class Simulation:
         for now_ns, result in worker.run_until(until_ns):
             called = True
             news.happened(result.events)
-            for output in result.outputs:
-                if output.request.first_token_ns == now_ns:
-                    self._state.first_token(output.request.request_id, worker.index)
-                if output.finish_reason is not None:
-                    self._finished(output.request, output.finish_reason.value, now_ns)
+            for request in result.outputs:
+                if request.first_token_ns == now_ns:
+                    self._state.first_token(request.request_id, worker.index)
+                if request.status.is_finished:
+                    self._finished(request, now_ns)
             if once:
                 break
         return called
 
-    def _finished(self, request: Request, reason: str, now_ns: int) -> None:
+    def _finished(self, request: Request, now_ns: int) -> None:
         self.end_ns = max(self.end_ns, now_ns)
         item = self._in_flight.pop(request.request_id)
         self._known_outputs.pop(request.request_id, None)
-        self.records.append(item.record(reason, now_ns))
+        self.records.append(item.record(request.status.value, now_ns))
         self._state.finished(request.request_id, item.worker)
         self._arrivals.finished(request.request_id, now_ns)
 

@@ -32,7 +32,9 @@ class LinearLatency:
             "decode_seconds_per_step",
         ):
             if not 0.0 <= getattr(self, name) < float("inf"):
-                raise UsageError(f"{name} must be a finite number of seconds, at least 0, got {getattr(self, name)}")
+                raise UsageError(
+                    f"{name} must be a finite number of seconds, at least 0, got {getattr(self, name)}"
+                )
         if self.block_size < 1:
             raise UsageError(f"the latency model's block size must be at least 1, got {self.block_size}")
 
@@ -53,7 +55,9 @@ class LinearLatency:
         blocks = end // size - chunk.context_tokens // size
         cost = blocks * _to_ns(self.prefill_seconds_per_block)
         if chunk.context_tokens == chunk.cached_tokens:
-            all_cached = 0 < chunk.cached_tokens and chunk.prompt_tokens // size == chunk.cached_tokens // size
+            all_cached = (
+                0 < chunk.cached_tokens and chunk.prompt_tokens // size == chunk.cached_tokens // size
+            )
             cost += _to_ns(self.prefill_cached_seconds if all_cached else self.prefill_base_seconds)
         return cost
 

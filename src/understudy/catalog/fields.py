@@ -1,0 +1,129 @@
+"""Reads the keys of one JSON object and checks their types, so that every complaint names the file and the key.
+
+It knows nothing of what the keys mean. A key whose value is null counts as missing, as in Hugging Face configs.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from understudy.errors import InputError
+
+_LARGEST = 2**31 - 1
+"""No dimension of a model comes near it, and no sum over layers becomes slow below it."""
+
+
+class Fields:
+    """The values of one JSON object, with `origin` saying where they came from.
+
+    Methods that take several keys read the first that is present: configs of different ages name things
+    differently. Every method raises InputError for a missing key without a default and for a wrong type or range.
+    """
+
+    def __init__(self, values: Mapping[str, object], origin: str) -> None:
+        self._values = values
+        self.origin = origin
+
+    def has(self, key: str) -> bool:
+        """Return whether the key is present and not null."""
+        return self._values.get(key) is not None
+
+    def part(self, key: str) -> Mapping[str, object]:
+        """Return the object under a key."""
+        value = self._require((key,))
+        if not isinstance(value, dict):
+            raise self.complaint(key, "must be an object", value)
+        return value
+
+    def over(self, key: str) -> "Fields":
+        """Return these fields with those of the object under `key` laid over them."""
+        return Fields({**self._values, **self.part(key)}, f"{self.origin}, {key}")
+
+    def whole(self, *keys: str, default: int | None = None, least: int = 1, most: int = _LARGEST) -> int:
+        """Return a whole number between `least` and `most`."""
+        value = self._find(keys)
+        if value is None:
+            if default is not None:
+                return default
+            raise self._missing(keys[0])
+        return self._checked_whole(keys[0], value, least, most)
+
+    def flag(self, key: str, *, default: bool) -> bool:
+        """Return a boolean."""
+        value = self._find((key,))
+        if value is None:
+            return default
+        if not isinstance(value, bool):
+            raise self.complaint(key, "must be true or false", value)
+        return value
+
+    def text(self, *keys: str, default: str | None = None) -> str:
+        """Return a string that is not empty."""
+        value = self._find(keys)
+        if value is None and default is not None:
+            return default
+        value = self._require(keys)
+        if not isinstance(value, str) or not value:
+            raise self.complaint(keys[0], "must be a string that is not empty", value)
+        return value
+
+    def number(self, key: str) -> float:
+        """Return a finite number above 0."""
+        value = self._require((key,))
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+            raise self.complaint(key, "must be a number above 0", value)
+        return float(value)
+
+    def texts(self, key: str) -> list[str]:
+        """Return a list of strings; a missing one is empty."""
+        value = self._find((key,))
+        if value is None:
+            return []
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise self.complaint(key, "must be a list of strings", value)
+        return value
+
+    def wholes(self, key: str) -> list[int]:
+        """Return a list of whole numbers from 0; a missing one is empty."""
+        value = self._find((key,))
+        if value is None:
+            return []
+        if not isinstance(value, list):
+            raise self.complaint(key, "must be a list of whole numbers", value)
+        return [self._checked_whole(key, item, 0, _LARGEST) for item in value]
+
+    def complaint(self, key: str, accepted: str, value: object) -> InputError:
+        """Return the error for a value that is not accepted."""
+        shown = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:60]}…"
+        return InputError(f"{self.origin}: {key} {accepted}, got {shown}")
+
+    def _find(self, keys: tuple[str, ...]) -> object:
+        return next((self._values[key] for key in keys if self.has(key)), None)
+
+    def _require(self, keys: tuple[str, ...]) -> object:
+        value = self._find(keys)
+        if value is None:
+            raise self._missing(keys[0])
+        return value
+
+    def _missing(self, key: str) -> InputError:
+        return InputError(f"{self.origin}: {key} is missing")
+
+    def _checked_whole(self, key: str, value: object, least: int, most: int) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise self.complaint(key, f"must be a whole number from {least} to {most}", value)
+        return value
+
+
+def read_file(path: Path) -> Fields:
+    """Return the fields of a JSON file. Raises InputError if it cannot be read or holds no JSON object."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path} must hold a JSON object, got a {type(values).__name__}")
+    return Fields(values, origin=str(path))

@@ -1,0 +1,60 @@
+"""One workload under one or more policies: runs them one after another and keeps what is done when interrupted."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from understudy.fleet.record import RequestRecord
+from understudy.fleet.simulation import FleetConfig, Simulation
+from understudy.fleet.summarise import summarise
+from understudy.fleet.summary import RunSummary
+from understudy.workload import Arrivals
+
+Progress = Callable[[str, int], None]
+"""Told the policy and how many of its requests have arrived."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishedRun:
+    """What one policy came to."""
+
+    summary: RunSummary
+    records: list[RequestRecord]
+    num_shortened: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishedRuns:
+    """All runs that took place, the last one perhaps in part."""
+
+    runs: list[FinishedRun]
+    interrupted: bool
+
+
+def run_policies(
+    configs: Sequence[FleetConfig],
+    arrivals: Callable[[], Arrivals],
+    progress: Progress = lambda _policy, _count: None,
+) -> FinishedRuns:
+    """Run each configuration on fresh arrivals, which must be the same each time.
+
+    A KeyboardInterrupt ends the run that is under way; what it has finished is kept, later runs do not take place.
+    """
+    runs: list[FinishedRun] = []
+    for config in configs:
+        simulation = Simulation(config, arrivals())
+        policy, interrupted = config.policy, False
+        try:
+            simulation.run(lambda count, policy=policy: progress(policy, count))  # type: ignore[misc]
+        except KeyboardInterrupt:
+            interrupted = True
+        simulation.finish()
+        runs.append(
+            FinishedRun(
+                summary=summarise(simulation),
+                records=simulation.records,
+                num_shortened=simulation.num_shortened,
+            )
+        )
+        if interrupted:
+            return FinishedRuns(runs=runs, interrupted=True)
+    return FinishedRuns(runs=runs, interrupted=False)

@@ -1,0 +1,88 @@
+"""Results on disk: a folder that appears whole or not at all."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+
+import msgspec
+
+from understudy.errors import OutputError, UsageError
+from understudy.fleet.record import RequestRecord
+from understudy.fleet.summary import Comparison
+
+
+def to_json(document: object) -> bytes:
+    """Return a document as indented JSON; the same document gives the same bytes."""
+    return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
+
+
+class ResultsFolder:
+    """A folder under construction. It is written beside its final place and takes it when the `with` block succeeds.
+
+    Raises UsageError if the final place is taken, OutputError if nothing can be written there; both before any
+    work is done.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if path.exists():
+            raise UsageError(
+                f"the output folder {path} exists already: name another with --output, or remove it"
+            )
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._partial = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+            self._partial.chmod(0o777 & ~_umask())
+        except OSError as error:
+            raise OutputError(f"cannot write to {path}: {error.strerror}") from error
+
+    def __enter__(self) -> "ResultsFolder":
+        return self
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error_type is None:
+            try:
+                self._partial.rename(self.path)
+            except OSError as failure:
+                shutil.rmtree(self._partial, ignore_errors=True)
+                raise OutputError(f"cannot write to {self.path}: {failure.strerror}") from failure
+        else:
+            shutil.rmtree(self._partial, ignore_errors=True)
+
+    def write(self, name: str, chunks: Iterable[bytes]) -> None:
+        """Write one file."""
+        try:
+            with (self._partial / name).open("wb") as file:
+                file.writelines(chunks)
+        except OSError as error:
+            raise OutputError(f"cannot write {self.path / name}: {error.strerror}") from error
+
+
+def write_results(
+    folder: ResultsFolder, comparison: Comparison, records: Mapping[str, Iterable[RequestRecord]], report: str
+) -> None:
+    """Write `summary.json`, the report, and the requests of each policy, one JSON object a line, by arrival."""
+    encoder = msgspec.json.Encoder()
+    folder.write("summary.json", [to_json(comparison)])
+    folder.write("report.html", [report.encode()])
+    for policy, lines in records.items():
+        name = "requests.jsonl" if len(records) == 1 else f"requests-{_file_name(policy)}.jsonl"
+        folder.write(name, (encoder.encode(record.line()) + b"\n" for record in lines))
+
+
+def _file_name(policy: str) -> str:
+    return "".join(character if character.isalnum() or character in "-_" else "-" for character in policy)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

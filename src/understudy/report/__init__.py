@@ -1,0 +1,6 @@
+"""What a simulation found, for people: a table of text and an HTML report. Reads results as data, never engines."""
+
+from understudy.report.html import comparison_html
+from understudy.report.table import comparison_table, print_comparison
+
+__all__ = ["comparison_html", "comparison_table", "print_comparison"]
