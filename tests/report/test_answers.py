@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.report.comparisons import distribution, runs, sample
 
 from understudy.fleet.summary import RunSummary
-from understudy.report.answers import achievement, baseline_of
+from understudy.report.answers import achievement, answers, baseline_of, interruption
 
 NAMES = st.lists(st.sampled_from(["round-robin", "prefix", "random"]), min_size=1, max_size=3, unique=True)
 
@@ -24,6 +24,7 @@ def run_with(policy: str, ttft_seconds: list[float]) -> RunSummary:
 def test_the_baseline_is_round_robin_or_else_the_first(names: list[str]) -> None:
     """Order matters only where round-robin did not run."""
     chosen = baseline_of(sample(names).runs)
+    assert chosen is not None
     assert chosen.policy == ("round-robin" if "round-robin" in names else names[0])
 
 
@@ -38,7 +39,7 @@ def test_the_baseline_is_round_robin_or_else_the_first(names: list[str]) -> None
 def test_a_difference_has_its_direction(seconds: float, said: str) -> None:
     """Less is less, more is more, and equal is the same, with the unit that fits the difference."""
     answer = achievement(run_with("other", [seconds]), run_with("base", [2.0])).replace("\u00a0", " ")
-    assert answer == f"41.0 % of prompt tokens from cache, {said}"
+    assert answer == f"41.0% of prompt tokens from cache; {said}"
 
 
 def test_the_baseline_is_not_measured_against_itself() -> None:
@@ -55,3 +56,17 @@ def test_requests_without_an_answer_are_told(run: RunSummary, baseline: RunSumma
     assert ("refused" in answer) == (run.refused.prompt_longer_than_context > 0)
     assert ("unfinished" in answer) == (run.unfinished > 0)
     assert ("no request finished" in answer) == (run.ttft.count == 0)
+
+
+@given(names=NAMES, interrupted=st.booleans())
+def test_a_run_that_was_stopped_is_neither_measured_nor_a_measure(
+    *, names: list[str], interrupted: bool
+) -> None:
+    """Only whole runs are compared with one another, and the reader learns which run is not whole."""
+    comparison = replace(sample(names), interrupted=interrupted)
+    compared = ["TTFT" in answer and " than " in answer for answer in answers(comparison)]
+    whole = names[:-1] if interrupted else names
+    assert sum(compared) == max(len(whole) - 1, 0)
+    assert not (interrupted and compared[-1])
+    assert (interruption(comparison) is not None) == interrupted
+    assert not interrupted or f"the run of {names[-1]} was stopped" in (interruption(comparison) or "")

@@ -54,6 +54,12 @@ def test_a_count_axis_reaches_the_highest_value(highest: float) -> None:
     assert axis.high <= max(2 * highest, 1)
 
 
+@given(seconds, st.integers(3, 8))
+def test_a_time_axis_is_marked_beyond_zero(highest: float, most_steps: int) -> None:
+    """However few the marks, their distance can be read off."""
+    assert 2 <= len(time_axis("t", highest, most_steps).marks) <= most_steps + 1
+
+
 @given(st.lists(distributions, max_size=3))
 def test_a_latency_axis_holds_all_curves(found: list[Distribution]) -> None:
     """The slowest of all requests lies at the right end."""

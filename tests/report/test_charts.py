@@ -1,6 +1,7 @@
 """Drawings: policies stay apart, bars are as long as their values."""
 
 import re
+from importlib import resources
 from itertools import pairwise
 from xml.etree.ElementTree import Element
 
@@ -22,6 +23,13 @@ def only(document: str) -> Element:
     return found
 
 
+def luminance(colour: str) -> float:
+    """Return the relative luminance of '#rrggbb', 0 to 1, as WCAG 2 defines it."""
+    shares = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
+    return sum(weight * share for weight, share in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
 def shapes(element: Element) -> list[str]:
     """Return the outline of every bar, in order."""
     return [
@@ -29,11 +37,28 @@ def shapes(element: Element) -> list[str]:
     ]
 
 
-def test_49_policies_look_different() -> None:
-    """No two of the first 49 share both colour and dashes, and no two of the first 7 share either."""
-    styles = [tuple(style_classes(style).split()) for style in range(49)]
-    assert len(set(styles)) == 49
-    assert len({colour for colour, _ in styles[:7]}) == len({dashes for _, dashes in styles[:7]}) == 7
+def test_63_policies_look_different() -> None:
+    """No two of 63 share both colour and dashes, no two of the first 9 a colour, nor of the first 7 dashes."""
+    styles = [tuple(style_classes(style).split()) for style in range(63)]
+    assert len(set(styles)) == 63
+    assert len({colour for colour, _ in styles[:9]}) == 9
+    assert len({dashes for _, dashes in styles[:7]}) == 7
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_style_is_drawn_and_every_colour_can_be_seen(scheme: str) -> None:
+    """Each class has its rule, and each colour at least 2:1 contrast against the page, and is given once."""
+    style = resources.files("understudy.report").joinpath("style.css").read_text()
+    light, dark = style.split("prefers-color-scheme: dark")
+    colours = dict(re.findall(r"--(page|c\d): (#\w{6})", light if scheme == "light" else dark))
+    classes = {name for place in range(63) for name in style_classes(place).split()}
+    assert all(f".{name} " in style for name in classes - {"d0"})
+    assert set(colours) == {"page"} | {name for name in classes if name.startswith("c")}
+    assert len(set(colours.values())) == len(colours)
+    page = luminance(colours.pop("page"))
+    for colour in colours.values():
+        low, high = sorted([page, luminance(colour)])
+        assert (high + 0.05) / (low + 0.05) >= 2
 
 
 @given(amounts)

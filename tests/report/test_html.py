@@ -41,7 +41,7 @@ def shape(document: str) -> list[object]:
 @given(text=HOSTILE, policies=st.lists(HOSTILE, min_size=2, max_size=2))
 @settings(deadline=None, max_examples=60)
 def test_text_from_outside_never_becomes_markup(text: str, policies: list[str]) -> None:
-    """Whatever policies, traces, notes, settings and commands are called, the tags and attributes stay the same."""
+    """Whatever policies, traces, notes and settings are called, the tags and attributes stay the same."""
     document = comparison_html(sample(policies, text=text + "."))
     assert shape(comparison_html(sample(["one", "two"]))) == shape(document)
 
@@ -49,7 +49,7 @@ def test_text_from_outside_never_becomes_markup(text: str, policies: list[str]) 
 @given(text=HOSTILE)
 @settings(deadline=None, max_examples=60)
 def test_text_from_outside_is_shown(text: str) -> None:
-    """A policy, a note and the command can be read on the page, character by character where they are visible."""
+    """A policy, a note and the command can be read on the page, every visible character of them."""
     page = Page(comparison_html(sample([text], text=f"{text}.")))
     texts = "".join(data for _, data in page.texts)
     assert printable(text) in texts
@@ -59,7 +59,7 @@ def test_text_from_outside_is_shown(text: str) -> None:
 @given(comparison=comparisons())
 @settings(deadline=None, max_examples=60)
 def test_every_comparison_gives_a_balanced_page_without_a_stray_value(comparison: Comparison) -> None:
-    """No distribution, series or worker need have values: the page is whole, and never says nan, inf or None."""
+    """No distribution, series or worker need have values: the page is whole and never says nan or None."""
     document = comparison_html(comparison)
     page = Page(document)
     assert page.unbalanced == []
@@ -82,7 +82,7 @@ def test_every_drawing_is_xml_with_a_title_and_a_description(comparison: Compari
 
 
 def test_the_page_fetches_nothing_and_runs_nothing() -> None:
-    """No script, no reference but to the page itself, no import in the style, and a policy that forbids them."""
+    """No script, no reference but to the page itself, no import, and a policy that forbids them."""
     document = comparison_html(sample(["one", "two"]))
     page = Page(document)
     assert not {"script", "link", "img", "iframe", "object", "embed", "base", "form"} & {

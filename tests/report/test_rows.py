@@ -10,7 +10,7 @@ from understudy.report.rows import bin_label, quantile_bin
 
 @given(bins(), st.sampled_from([25, 50, 90, 100]))
 def test_the_quantile_lies_in_its_bin(found: list[Bin], percent: int) -> None:
-    """Counting requests one by one to the nearest rank ends in the same bin, in whatever order the bins come."""
+    """Counting requests one by one to the nearest rank ends in the same bin, whatever the bins' order."""
     one_by_one = [each for each in found for _ in range(each.count)]
     expected = one_by_one[-(-percent * len(one_by_one) // 100) - 1] if one_by_one else None
     assert expected == quantile_bin(found, percent / 100) == quantile_bin(found[::-1], percent / 100)

@@ -15,6 +15,7 @@ from tests.report.markup import Page
 from understudy.fleet.summary import Comparison, Distribution, RunSummary
 from understudy.report import comparison_html, comparison_table, print_comparison
 from understudy.report.formats import MISSING
+from understudy.report.rows import bin_label
 
 UNITS = {"": 1.0, "s": 1.0, "ms": 0.001, "%": 0.01}
 
@@ -29,10 +30,28 @@ LATENCIES: dict[str, Callable[[RunSummary], Distribution]] = {
 }
 
 
+LOADS = {
+    "prompt tokens": "prompt_tokens",
+    "output tokens": "output_tokens",
+    "busy": "busy_fraction",
+}
+
+
 def latency(name: str, measure: str) -> Callable[[RunSummary], float | None]:
     """Return what reads one measure of one latency from a run."""
     attribute = attrgetter(measure)
     return lambda run: attribute(LATENCIES[name](run))
+
+
+def load(attribute: str, choose: Callable[[list[float]], float]) -> Callable[[RunSummary], float | None]:
+    """Return what reads the least or the most that any worker of a run had."""
+    pick = attrgetter(attribute)
+    return lambda run: choose([pick(worker) for worker in run.workers]) if run.workers else None
+
+
+def requests_of(number: int) -> Callable[[RunSummary], float | None]:
+    """Return what reads the requests of one worker of a run."""
+    return lambda run: next((each.requests for each in run.workers if each.worker == number), None)
 
 
 FIGURES: dict[str, Callable[[RunSummary], float | None]] = {
@@ -57,6 +76,12 @@ FIGURES: dict[str, Callable[[RunSummary], float | None]] = {
     "output tokens/s": lambda run: run.output_tokens_per_second,
     "all tokens/s": lambda run: run.total_tokens_per_second,
     "workers": lambda run: len(run.workers),
+    **{f"requests, worker {number}": requests_of(number) for number in range(3)},
+    **{
+        f"{name}, {end}": load(attribute, choose)
+        for name, attribute in LOADS.items()
+        for end, choose in (("least", min), ("most", max))
+    },
     **{
         f"{name} {measure}": latency(name, measure)
         for name in LATENCIES
@@ -64,28 +89,18 @@ FIGURES: dict[str, Callable[[RunSummary], float | None]] = {
     },
 }
 
-LISTS: dict[str, Callable[[RunSummary], list[float]]] = {
-    "requests of each": lambda run: [worker.requests for worker in run.workers],
-    "requests per worker": lambda run: ends([worker.requests for worker in run.workers]),
-    "prompt tokens per worker": lambda run: ends([worker.prompt_tokens for worker in run.workers]),
-    "output tokens per worker": lambda run: ends([worker.output_tokens for worker in run.workers]),
-    "busy per worker": lambda run: ends([worker.busy_fraction for worker in run.workers]),
+RANGES: dict[str, Callable[[RunSummary], str]] = {
     "matched blocks, p50": lambda run: block_range(run, 50),
     "matched blocks, p90": lambda run: block_range(run, 90),
 }
 
-NOT_ALWAYS_THERE = {"longest prompt, tokens"}
+NOT_ALWAYS_THERE = {"longest prompt, tokens", *(f"requests, worker {number}" for number in range(3))}
 
 
-def ends(values: list[float]) -> list[float]:
-    """Return the least and the greatest value."""
-    return [min(values), max(values)] if values else []
-
-
-def block_range(run: RunSummary, percent: int) -> list[float]:
-    """Return the least and the greatest block count of the bin in which the quantile's request lies."""
-    each = [[found.low, found.high - 1] for found in run.matched_blocks for _ in range(found.count)]
-    return [float(end) for end in each[max(-(-percent * len(each) // 100) - 1, 0)]] if each else []
+def block_range(run: RunSummary, percent: int) -> str:
+    """Return the block counts of the bin in which the quantile's request lies."""
+    each = [bin_label(found) for found in run.matched_blocks for _ in range(found.count)]
+    return each[max(-(-percent * len(each) // 100) - 1, 0)] if each else MISSING
 
 
 def html_rows(comparison: Comparison) -> dict[str, list[str]]:
@@ -108,6 +123,11 @@ def printed(comparison: Comparison, width: int) -> str:
     return buffer.getvalue()
 
 
+def heads(table: str) -> list[list[str]]:
+    """Return the policies at the head of each table: what stands above its first section."""
+    return [line.split() for line in re.findall(r"^(.*)\nRequests *$", table, flags=re.MULTILINE)]
+
+
 def says(cell: str, value: float | None) -> bool:
     """Return whether the cell gives the value, to half a unit of its last digit."""
     if value is None:
@@ -125,18 +145,13 @@ def says(cell: str, value: float | None) -> bool:
 def test_every_figure_in_the_table_is_the_comparisons(comparison: Comparison) -> None:
     """Read back with its unit, each cell of each row equals the summary's value as far as its digits go."""
     rows = html_rows(comparison)
-    assert set(FIGURES) | set(LISTS) == set(rows) | NOT_ALWAYS_THERE
+    assert set(FIGURES) | set(RANGES) == set(rows) | NOT_ALWAYS_THERE
     for label, cells in rows.items():
         for cell, run in zip(cells, comparison.runs, strict=True):
             if label in FIGURES:
                 assert says(cell, FIGURES[label](run)), (label, cell)
             else:
-                parts = [] if cell == MISSING else re.split(r" \.\. |-| (?=\d)", cell)
-                values = LISTS[label](run)
-                assert parts or not values
-                ends_read_the_same = len(parts) == 1 and len(values) == 2
-                for part, value in zip(parts * 2 if ends_read_the_same else parts, values, strict=True):
-                    assert says(part, value), (label, cell)
+                assert cell == RANGES[label](run), (label, cell)
 
 
 @given(comparison=comparisons(st.sampled_from(["a", "b"])))
@@ -158,27 +173,36 @@ def test_the_plain_table_fits_a_terminal_of_80_columns(comparison: Comparison) -
         assert all(char.isprintable() for char in line)
 
 
-def test_up_to_three_policies_stand_side_by_side() -> None:
-    """Three names share a line; the fourth comes with a table of its own, with the same rows."""
-    three, four = ["first", "second", "third"], ["first", "second", "third", "fourth"]
-    assert [line.split() for line in comparison_table(sample(three)).splitlines() if "first" in line] == [
-        three
-    ]
-    heads = [
-        line.split()
-        for line in comparison_table(sample(four)).splitlines()
-        if re.search("first|fourth", line)
-    ]
-    assert heads == [three, ["fourth"]]
-    assert comparison_table(sample(four)).count("TTFT p99") == 2
+def test_many_workers_are_summed_up() -> None:
+    """Of more than eight workers the table gives the least and the most requests, not a row for each."""
+    for workers, each_has_a_row in [(8, True), (9, False)]:
+        rows = terminal_rows(sample(["one"], workers=workers))
+        assert (rows.get("requests, worker 7") == ["100,007"]) == each_has_a_row
+        assert ((rows.get("requests, least"), rows.get("requests, most")) == (None, None)) == each_has_a_row
+    assert (rows["requests, least"], rows["requests, most"]) == (["100,000"], ["100,008"])
+
+
+def test_the_table_is_as_wide_as_its_names_need() -> None:
+    """A usual name stays on one line, a very long one is folded, and no figure is ever broken."""
+    names = ["x" * 100, "mypolicy.py:choose"]
+    table = comparison_table(sample(names))
+    assert re.search(r"^ .* mypolicy\.py:choose$", table, flags=re.MULTILINE)
+    assert max(re.findall("x+", table), key=len) == "x" * 24
+    assert table.count("90,000,000") == len(names)
+
+
+def test_as_many_policies_as_fit_stand_side_by_side() -> None:
+    """Four short names share a line; the fifth comes with a table of its own, with the same rows."""
+    four, five = ["one", "two", "three", "four"], ["one", "two", "three", "four", "five"]
+    assert heads(comparison_table(sample(four))) == [four]
+    assert heads(comparison_table(sample(five))) == [four, ["five"]]
+    assert comparison_table(sample(five)).count("TTFT p99") == 2
 
 
 def test_a_wider_console_gets_more_policies_side_by_side() -> None:
     """The table follows the width of the console that it is printed on."""
     names = [f"policy{number}" for number in range(6)]
-    assert [names] == [
-        line.split() for line in printed(sample(names), width=160).splitlines() if "policy0" in line
-    ]
+    assert heads(printed(sample(names), width=160)) == [names]
 
 
 def test_only_a_terminal_gets_escape_sequences() -> None:
@@ -202,4 +226,4 @@ def test_notes_and_an_interruption_are_told() -> None:
     """A reader of the table gets every note and learns that the run was stopped early."""
     table = comparison_table(sample(["one"], text="mind this"))
     assert table.endswith("* mind this\n")
-    assert "Interrupted" in table
+    assert "Interrupted: the run of one was stopped early." in table

@@ -1,5 +1,4 @@
-"""The two kinds of attention that the catalogue knows: how many weights they have, and what a token leaves in the
-KV cache."""
+"""The two kinds of attention that the catalogue knows: their weights, and what a token leaves in the KV cache."""
 
 from dataclasses import dataclass
 
@@ -94,7 +93,7 @@ Attention = GroupedQueryAttention | LatentAttention
 
 
 def _check_query_heads(num_heads: int, tensor_parallel_size: int) -> None:
-    if num_heads % tensor_parallel_size:
+    if tensor_parallel_size < 1 or num_heads % tensor_parallel_size:
         raise UsageError(
             f"tensor_parallel_size ({tensor_parallel_size}) must divide the {num_heads} attention heads"
         )

@@ -12,6 +12,11 @@ Kind = Literal["model", "gpu", "preset"]
 _ROOT = files("understudy.catalog") / "data"
 
 
+def folded(name: str) -> str:
+    """Return a name as the catalogue spells names: small letters, with `-` for `_` and spaces."""
+    return name.casefold().replace("_", "-").replace(" ", "-")
+
+
 def known_names(kind: Kind) -> tuple[str, ...]:
     """Return the names of all entries of a kind, sorted."""
     folder = _ROOT / f"{kind}s"
@@ -23,6 +28,7 @@ def known_names(kind: Kind) -> tuple[str, ...]:
 def read_entry(kind: Kind, name: str) -> Fields:
     """Return the fields of one entry. Raises UsageError, with near names, for a name that is not known."""
     names = known_names(kind)
+    name = folded(name)
     if name not in names:
         raise unknown_name(kind, name, names)
     file = _ROOT / f"{kind}s" / f"{name}.json"

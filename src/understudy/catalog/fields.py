@@ -4,7 +4,8 @@ It knows nothing of what the keys mean. A key whose value is null counts as miss
 """
 
 import json
-import math
+import reprlib
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -29,29 +30,30 @@ class Fields:
         """Return whether the key is present and not null."""
         return self._values.get(key) is not None
 
-    def part(self, key: str) -> Mapping[str, object]:
-        """Return the object under a key."""
-        value = self._require((key,))
-        if not isinstance(value, dict):
-            raise self.complaint(key, "must be an object", value)
-        return value
+    def present(self, *keys: str) -> str | None:
+        """Return the first of the keys that is present and not null, None without any."""
+        return next((key for key in keys if self.has(key)), None)
+
+    def part(self, key: str) -> "Fields":
+        """Return the fields of the object under a key."""
+        return Fields(self._object(key), f"{self.origin}, {key}")
 
     def over(self, key: str) -> "Fields":
         """Return these fields with those of the object under `key` laid over them."""
-        return Fields({**self._values, **self.part(key)}, f"{self.origin}, {key}")
+        return Fields({**self._values, **self._object(key)}, f"{self.origin}, {key}")
 
     def whole(self, *keys: str, default: int | None = None, least: int = 1, most: int = _LARGEST) -> int:
         """Return a whole number between `least` and `most`."""
-        value = self._find(keys)
-        if value is None:
+        key = self.present(*keys)
+        if key is None:
             if default is not None:
                 return default
             raise self._missing(keys[0])
-        return self._checked_whole(keys[0], value, least, most)
+        return self._checked_whole(key, self._values[key], least, most)
 
     def flag(self, key: str, *, default: bool) -> bool:
         """Return a boolean."""
-        value = self._find((key,))
+        value = self._values.get(key)
         if value is None:
             return default
         if not isinstance(value, bool):
@@ -60,24 +62,30 @@ class Fields:
 
     def text(self, *keys: str, default: str | None = None) -> str:
         """Return a string that is not empty."""
-        value = self._find(keys)
-        if value is None and default is not None:
-            return default
-        value = self._require(keys)
+        key = self.present(*keys)
+        if key is None:
+            if default is not None:
+                return default
+            raise self._missing(keys[0])
+        value = self._values[key]
         if not isinstance(value, str) or not value:
-            raise self.complaint(keys[0], "must be a string that is not empty", value)
+            raise self.complaint(key, "must be a string that is not empty", value)
         return value
 
     def number(self, key: str) -> float:
         """Return a finite number above 0."""
-        value = self._require((key,))
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        value = self._require(key)
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not 0 < value <= sys.float_info.max
+        ):
             raise self.complaint(key, "must be a number above 0", value)
         return float(value)
 
     def texts(self, key: str) -> list[str]:
         """Return a list of strings; a missing one is empty."""
-        value = self._find((key,))
+        value = self._values.get(key)
         if value is None:
             return []
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
@@ -86,7 +94,7 @@ class Fields:
 
     def wholes(self, key: str) -> list[int]:
         """Return a list of whole numbers from 0; a missing one is empty."""
-        value = self._find((key,))
+        value = self._values.get(key)
         if value is None:
             return []
         if not isinstance(value, list):
@@ -95,16 +103,17 @@ class Fields:
 
     def complaint(self, key: str, accepted: str, value: object) -> InputError:
         """Return the error for a value that is not accepted."""
-        shown = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:60]}…"
-        return InputError(f"{self.origin}: {key} {accepted}, got {shown}")
+        return InputError(f"{self.origin}: {key} {accepted}, got {reprlib.repr(value)}")
 
-    def _find(self, keys: tuple[str, ...]) -> object:
-        return next((self._values[key] for key in keys if self.has(key)), None)
+    def _require(self, key: str) -> object:
+        if not self.has(key):
+            raise self._missing(key)
+        return self._values[key]
 
-    def _require(self, keys: tuple[str, ...]) -> object:
-        value = self._find(keys)
-        if value is None:
-            raise self._missing(keys[0])
+    def _object(self, key: str) -> Mapping[str, object]:
+        value = self._require(key)
+        if not isinstance(value, dict):
+            raise self.complaint(key, "must be an object", value)
         return value
 
     def _missing(self, key: str) -> InputError:

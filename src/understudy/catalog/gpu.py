@@ -9,7 +9,7 @@ _MOST_MEMORY_BYTES = 2**50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
-    """One accelerator. `memory_bytes` is what CUDA offers, or the nearest that the datasheet says.
+    """One accelerator. `memory_bytes` is what the driver reports; CUDA, which vLLM asks, offers up to 2 % less.
 
     FLOP/s are of dense matrices with accumulation in float32, None where the GPU lacks the type; the interconnect
     is the link to other GPUs, both directions together. `vllm_device_name` is the name by which vLLM's rules know it.

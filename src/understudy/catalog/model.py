@@ -17,7 +17,7 @@ class Model:
     """A decoder model: sizes in numbers of values or tokens, `dtype` the type in which vLLM computes it.
 
     `feed_forwards` holds one entry a layer. `weight_bytes` is the size of the published checkpoint where its
-    weights are quantised, else the parameters in `dtype`. `notes` are sentences on what the figures leave out.
+    weights are quantised (`quant_method`, such as fp8), else the parameters in `dtype`. `notes` are sentences on what the figures leave out.
     """
 
     name: str
@@ -30,6 +30,7 @@ class Model:
     tie_word_embeddings: bool
     attention: Attention
     feed_forwards: tuple[FeedForward, ...] = field(repr=False)
+    quant_method: str | None = None
     quantised_weight_bytes: int | None = None
     notes: tuple[str, ...] = ()
 

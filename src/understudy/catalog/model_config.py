@@ -61,16 +61,26 @@ def model_from_config(config: Fields, name: str) -> Model:
         tie_word_embeddings=config.flag("tie_word_embeddings", default=False),
         attention=attention(config),
         feed_forwards=feed_forwards(config),
+        quant_method=_quant_method(config),
         quantised_weight_bytes=_quantised_weight_bytes(config),
-        notes=(_NESTED_NOTE,) * nested + (_SLIDING_NOTE,) * sliding,
+        notes=(*config.texts("notes"), *(_NESTED_NOTE,) * nested, *(_SLIDING_NOTE,) * sliding),
     )
 
 
 def _dtype(config: Fields) -> Dtype:
-    dtype = config.text("dtype", "torch_dtype", default="bfloat16").removeprefix("torch.")
+    key = config.present("dtype", "torch_dtype")
+    if key is None:
+        return "bfloat16"
+    dtype = config.text(key).removeprefix("torch.")
     if dtype not in _DTYPES:
-        raise config.complaint("dtype", f"must be one of {', '.join(_DTYPES)}", dtype)
+        raise config.complaint(key, f"must be one of {', '.join(_DTYPES)}", dtype)
     return _DTYPES[dtype]
+
+
+def _quant_method(config: Fields) -> str | None:
+    return (
+        config.part("quantization_config").text("quant_method") if config.has("quantization_config") else None
+    )
 
 
 def _quantised_weight_bytes(config: Fields) -> int | None:

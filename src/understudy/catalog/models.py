@@ -3,11 +3,11 @@
 import os
 from pathlib import Path
 
-from understudy.catalog.data_files import known_names, read_entry
-from understudy.catalog.fields import read_file
+from understudy.catalog.data_files import folded, known_names, read_entry
+from understudy.catalog.fields import Fields, read_file
 from understudy.catalog.model import Model
 from understudy.catalog.model_config import model_from_config
-from understudy.errors import unknown_name
+from understudy.errors import InputError, unknown_name
 
 
 def known_models() -> tuple[str, ...]:
@@ -23,21 +23,45 @@ def load_model(name_or_path: str | os.PathLike[str]) -> Model:
     unknown name, InputError for a file that cannot be read or is not accepted.
     """
     text = os.fspath(name_or_path)
+    path = _config_path(text)
+    if path is not None:
+        config = read_file(path)
+        return model_from_config(
+            config, path.resolve().parent.name if path.name == "config.json" else path.stem
+        )
+    entry = _find_entry(text)
+    if entry is not None:
+        return model_from_config(entry, entry.text("name"))
+    if text and Path(text).is_dir():
+        raise InputError(f"{text} is a directory without a config.json")
+    raise unknown_name("model", text, known_models())
+
+
+def models_with_context(num_tokens: int) -> tuple[str, ...]:
+    """Return the names of the catalogue's models whose context holds that many tokens, prompt and output together."""
+    return tuple(
+        name
+        for name in known_models()
+        if read_entry("model", name).whole("max_position_embeddings") >= num_tokens
+    )
+
+
+def _config_path(text: str) -> Path | None:
     path = Path(text)
-    if path.suffix != ".json" and (path / "config.json").is_file():
-        path /= "config.json"
     if path.suffix == ".json":
-        name = path.resolve().parent.name if path.name == "config.json" else path.stem
-        return model_from_config(read_file(path), name)
-    return _catalogue_model(text)
+        return path
+    try:
+        return path / "config.json" if text and (path / "config.json").is_file() else None
+    except OSError as error:
+        raise InputError(f"cannot read {text}: {error.strerror}") from error
 
 
-def _catalogue_model(name: str) -> Model:
+def _find_entry(name: str) -> Fields | None:
     names = known_models()
-    if name in names:
-        return model_from_config(read_entry("model", name), name)
-    for known in names:
-        entry = read_entry("model", known)
-        if entry.text("hugging_face_id").casefold() == name.casefold():
-            return model_from_config(entry, known)
-    raise unknown_name("model", name, names)
+    if folded(name) in names:
+        return read_entry("model", name)
+    for entry in (read_entry("model", known) for known in names):
+        ids = (entry.text("hugging_face_id"), *entry.texts("same_shape_hugging_face_ids"))
+        if name.casefold() in (known_id.casefold() for known_id in ids):
+            return entry
+    return None

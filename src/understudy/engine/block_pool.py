@@ -1,21 +1,35 @@
-"""The blocks of a KV cache: reference counts, the queue of free blocks, and which hash is cached where.
+"""The blocks of a KV cache: how many are free, who references which, and what is evicted next.
 
-A block is an integer; block 0 is the null block, which is never allocated. The order of the free queue is the
-order of eviction, and it is vLLM's to the letter (vllm/v1/core/block_pool.py, 0.33.0): freed blocks without a hash go to
-the front, hashed ones to the back, and of one request the last block first.
+Blocks have no ids here, because no decision needs them. A block without a hash is like any other, so those are only
+counted. A cached block goes by its hash; while several blocks hold the same hash, the later ones are Copies.
+
+The order of eviction is vLLM's to the letter (vllm/v1/core/block_pool.py, 0.33.0): blocks without a hash are taken first;
+cached ones follow in the order in which they were freed, and of one request the last block first.
 """
 
+from collections import deque
 from collections.abc import Iterable, Sequence
+from itertools import compress, islice, takewhile
 
 from understudy.engine.events import AllBlocksCleared, BlockRemoved, KVCacheEvent
-from understudy.engine.free_queue import FreeQueue
+from understudy.engine.eviction_queue import EvictionQueue
 from understudy.engine.hashing import BlockHash
 
-NULL_BLOCK = 0
+
+class Copy:
+    """One more block with a hash that was cached already; itself and no other."""
+
+    __slots__ = ("block_hash",)
+
+    def __init__(self, block_hash: BlockHash) -> None:
+        self.block_hash = block_hash
+
+
+CachedBlock = BlockHash | Copy
 
 
 class BlockPool:
-    """`num_gpu_blocks` blocks, the null block among them.
+    """`num_gpu_blocks` blocks; one of them is vLLM's null block, which is never given out.
 
     Events are appended to `events` unless that is None. The caller checks `num_free_blocks` before it allocates.
     """
@@ -24,147 +38,161 @@ class BlockPool:
         self.num_gpu_blocks = num_gpu_blocks
         self.num_evicted_blocks = 0
         self.events: list[KVCacheEvent] | None = None
-        self._free = FreeQueue(range(NULL_BLOCK + 1, num_gpu_blocks))
-        self._ref_counts = [0] * num_gpu_blocks
-        self._hashes: list[BlockHash | None] = [None] * num_gpu_blocks
-        self._cached: dict[BlockHash, int] = {}
-        # Further copies of a cached hash, in order of insertion; a hash without any is absent.
-        self._copies: dict[BlockHash, list[int]] = {}
+        self._num_blank = num_gpu_blocks - 1
+        self._evictable: EvictionQueue[CachedBlock] = EvictionQueue(num_gpu_blocks)
+        self._references: dict[CachedBlock, int] = {}
+        # The copies of each hash that has any, in order of insertion.
+        self._copies: dict[BlockHash, list[Copy]] = {}
 
     @property
     def num_free_blocks(self) -> int:
         """Blocks that nobody references, cached or not."""
-        return len(self._free)
+        return self._num_blank + len(self._evictable)
 
     @property
     def num_used_blocks(self) -> int:
         """Blocks that some request references."""
-        return self.num_gpu_blocks - 1 - len(self._free)
+        return self.num_gpu_blocks - 1 - self.num_free_blocks
 
     @property
     def usage(self) -> float:
         """Referenced blocks over all but the null block, 0 to 1; cached but unreferenced blocks count as free."""
         if self.num_gpu_blocks == 1:
             return 0.0
-        return 1.0 - len(self._free) / (self.num_gpu_blocks - 1)
+        return 1.0 - self.num_free_blocks / (self.num_gpu_blocks - 1)
 
-    def ref_count(self, block: int) -> int:
-        """Return how many requests use the block."""
-        return self._ref_counts[block]
+    @property
+    def has_copies(self) -> bool:
+        """Whether any hash is held by more than one block, or by a Copy alone."""
+        return bool(self._copies)
 
-    def cached_prefix(self, hashes: Iterable[BlockHash]) -> list[int]:
-        """Return the blocks that hold the longest cached prefix of a chain of hashes; changes nothing.
+    def cached_prefix(self, hashes: Iterable[BlockHash], limit: int) -> list[CachedBlock]:
+        """Return the longest cached prefix of the first `limit` of a chain of hashes; changes nothing.
 
-        Of several copies the first inserted is taken.
+        Of several blocks with the same hash the first inserted is taken.
         """
-        lookup = self._cached.get
-        blocks: list[int] = []
+        prefix: list[CachedBlock] = []
+        hashes = islice(hashes, limit)
+        if not self._copies:
+            prefix.extend(takewhile(self._references.__contains__, hashes))
+            return prefix
         for block_hash in hashes:
-            block = lookup(block_hash)
-            if block is None:
+            if block_hash in self._references:
+                prefix.append(block_hash)
+            elif block_hash in self._copies:
+                prefix.append(self._copies[block_hash][0])
+            else:
                 break
+        return prefix
+
+    def num_evictable(self, blocks: Iterable[CachedBlock]) -> int:
+        """Return how many of the blocks nobody references: using them costs free blocks."""
+        return list(map(self._references.__getitem__, blocks)).count(0)
+
+    def allocate(self, count: int) -> None:
+        """Give out `count` blocks, evicting cached ones only where no others are left; at most `num_free_blocks`."""
+        blank = min(count, self._num_blank)
+        self._num_blank -= blank
+        if blank < count:
+            self._evict(count - blank)
+
+    def touch(self, blocks: Iterable[CachedBlock]) -> None:
+        """Add a reference to each of some cached blocks."""
+        references = self._references
+        for block in blocks:
+            if references[block] == 0:
+                self._evictable.remove(block)
+            references[block] += 1
+
+    def cache(self, hashes: Sequence[BlockHash]) -> Sequence[CachedBlock]:
+        """Give hashes to as many blocks of one request that had none; return what they go by from now on."""
+        references, copies = self._references, self._copies
+        if references.keys().isdisjoint(hashes) and (not copies or copies.keys().isdisjoint(hashes)):
+            references.update(dict.fromkeys(hashes, 1))
+            return hashes
+        blocks: list[CachedBlock] = []
+        for block_hash in hashes:
+            block: CachedBlock = block_hash
+            if block_hash in references or block_hash in copies:
+                block = Copy(block_hash)
+                copies.setdefault(block_hash, []).append(block)
+            references[block] = 1
             blocks.append(block)
         return blocks
 
-    def num_evictable(self, blocks: Iterable[int]) -> int:
-        """Return how many of the blocks nobody references: using them costs free blocks."""
-        return list(map(self._ref_counts.__getitem__, blocks)).count(0)
+    def free(self, blocks: Sequence[CachedBlock], num_blank: int) -> None:
+        """Drop one reference of each block of a request: the cached ones in the order of their tokens, then the others.
 
-    def allocate(self, count: int) -> list[int]:
-        """Take `count` blocks from the front of the free queue, evicting what they cache; at most `num_free_blocks`."""
-        blocks = self._free.take(count)
-        hashes, ref_counts = self._hashes, self._ref_counts
-        evicted: list[BlockHash] = []
-        for block in blocks:
-            ref_counts[block] = 1
-            block_hash = hashes[block]
-            if block_hash is not None:
-                evicted.append(block_hash)
-                if block_hash in self._copies:
-                    self._forget_copy(block_hash, block)
-                else:
-                    del self._cached[block_hash]
-                hashes[block] = None
-        self.num_evicted_blocks += len(evicted)
-        if self.events is not None:
-            self.events.extend(map(BlockRemoved, evicted))
-        return blocks
-
-    def touch(self, blocks: Iterable[int]) -> None:
-        """Reference cached blocks once more; free ones leave the free queue."""
-        ref_counts = self._ref_counts
-        for block in blocks:
-            if ref_counts[block] == 0:
-                self._free.remove(block)
-            ref_counts[block] += 1
-
-    def free(self, blocks: Sequence[int], num_cached: int) -> None:
-        """Drop one reference of each block of a request, of which the first `num_cached` carry a hash.
-
-        Of those that nobody references any more, the ones without a hash are the next to be taken, the last block
-        foremost; the others follow all that are free already, the last block first.
+        Those that nobody references any more stay cached; the last of them will be evicted first.
         """
-        ref_counts = self._ref_counts
-        released: list[int] = []
-        for block in reversed(blocks[:num_cached]):
-            count = ref_counts[block] - 1
-            ref_counts[block] = count
-            if count == 0:
-                released.append(block)
-        self._free.put_last(released)
-        without_hash = blocks[num_cached:]
-        for block in without_hash:
-            ref_counts[block] = 0
-        self._free.put_first(without_hash)
-
-    def cache(self, blocks: Sequence[int], hashes: Sequence[BlockHash]) -> None:
-        """Give full blocks their hashes. Another block with the same hash stays: copies are not merged."""
-        cached, block_hashes = self._cached, self._hashes
-        for block, block_hash in zip(blocks, hashes, strict=True):
-            block_hashes[block] = block_hash
-            if cached.setdefault(block_hash, block) != block:
-                self._copies.setdefault(block_hash, []).append(block)
+        references = self._references
+        last_first = blocks[::-1]
+        counts = list(map(references.__getitem__, last_first))
+        if counts.count(1) == len(counts):
+            references.update(dict.fromkeys(last_first, 0))
+            self._evictable.put(last_first)
+        else:
+            references.update(zip(last_first, map((-1).__add__, counts), strict=True))
+            self._evictable.put(list(compress(last_first, map((1).__eq__, counts))))
+        self._num_blank += num_blank
 
     def reset(self) -> bool:
-        """Forget everything cached, if no block is referenced; say whether that was so. The queue keeps its order."""
+        """Forget everything cached, if no block is referenced; say whether that was so."""
         if self.num_used_blocks:
             return False
-        self._cached.clear()
+        self._references.clear()
         self._copies.clear()
-        self._hashes = [None] * self.num_gpu_blocks
+        self._evictable.clear()
+        self._num_blank = self.num_gpu_blocks - 1
         if self.events is not None:
             self.events.append(AllBlocksCleared())
         return True
 
     def cached_hashes(self) -> list[BlockHash]:
         """Return the hash of every cached block, once for each copy; what a full synchronisation sends."""
-        return [block_hash for block_hash in self._hashes if block_hash is not None]
+        return [_hash_of(block) for block in self._references]
 
-    def free_queue(self) -> list[int]:
-        """Return the free blocks in the order in which they will be taken; for tests and checks."""
-        return list(self._free)
+    def evictable_hashes(self) -> list[BlockHash]:
+        """Return the hashes of the blocks that nobody references, in the order of their eviction."""
+        return [_hash_of(block) for block in self._evictable]
+
+    def num_references(self, block: CachedBlock) -> int:
+        """Return how many requests use a cached block."""
+        return self._references[block]
 
     def check_integrity(self) -> None:
-        """Assert that no block is lost, counted twice, or cached under a hash that it does not carry."""
-        free = self.free_queue()
-        assert len(free) == len(set(free)) == self.num_free_blocks, "every free block is queued once"
-        assert NULL_BLOCK not in free, "the null block is never free"
-        unreferenced = {block for block in range(1, self.num_gpu_blocks) if self._ref_counts[block] == 0}
-        assert set(free) == unreferenced, "free means that nobody references it"
-        assert min(self._ref_counts) >= 0, "a reference is dropped only once"
-        copies = sorted([*self._cached.values(), *(b for blocks in self._copies.values() for b in blocks)])
-        hashed = [block for block, block_hash in enumerate(self._hashes) if block_hash is not None]
-        assert copies == hashed, "a block is in the map if and only if it carries a hash"
-        assert all(self._hashes[block] == block_hash for block_hash, block in self._cached.items()), (
-            "the map is true"
+        """Assert that no block is lost or counted twice."""
+        evictable = list(self._evictable)
+        assert len(evictable) == len(self._evictable) == len(set(evictable)), (
+            "every free block is queued once"
         )
+        unreferenced = {block for block, count in self._references.items() if count == 0}
+        assert set(evictable) == unreferenced, "evictable means that nobody references it"
+        assert min(self._references.values(), default=0) >= 0, "a reference is dropped only once"
+        assert self._num_blank >= 0, "no more blocks are given out than there are"
+        referenced = len(self._references) - len(unreferenced)
+        assert referenced <= self.num_used_blocks, "a referenced block is not free"
+        copies = {copy for copies in self._copies.values() for copy in copies}
+        assert copies == {block for block in self._references if isinstance(block, Copy)}, "copies are known"
+        assert all(self._copies.values()), "hashes without copies are forgotten"
 
-    def _forget_copy(self, block_hash: BlockHash, block: int) -> None:
-        """Forget one of several blocks with the same hash; the order of the others stays."""
-        copies = self._copies[block_hash]
-        if self._cached[block_hash] == block:
-            self._cached[block_hash] = copies.pop(0)
-        else:
-            copies.remove(block)
+    def _evict(self, count: int) -> None:
+        evicted = self._evictable.take(count)
+        deque(map(self._references.__delitem__, evicted), maxlen=0)
+        self.num_evicted_blocks += count
+        if self._copies:
+            for block in evicted:
+                if isinstance(block, Copy):
+                    self._forget_copy(block)
+        if self.events is not None:
+            self.events.extend(BlockRemoved(_hash_of(block)) for block in evicted)
+
+    def _forget_copy(self, copy: Copy) -> None:
+        copies = self._copies[copy.block_hash]
+        copies.remove(copy)
         if not copies:
-            del self._copies[block_hash]
+            del self._copies[copy.block_hash]
+
+
+def _hash_of(block: CachedBlock) -> BlockHash:
+    return block.block_hash if isinstance(block, Copy) else block

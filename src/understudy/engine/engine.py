@@ -205,8 +205,8 @@ class Engine:
             return False
         self._observe_stretch(schedules, count)
         self._report_gauges(now_ns)
-        for step in stretch.apply(self._sample):
-            self._report_gauges(schedules[step])
+        for step, used_blocks in stretch.apply(self._sample):
+            self._report_gauges(schedules[step], used_blocks)
             if step + 1 < count:
                 self._take_events(schedules[step + 1])
         in_flight.clear()
@@ -227,10 +227,11 @@ class Engine:
         for request in running:
             request.last_token_ns = schedules[count - 1]
 
-    def _report_gauges(self, now_ns: int) -> None:
+    def _report_gauges(self, now_ns: int, used_blocks: int | None = None) -> None:
         if self._observer is not None:
             scheduler = self.scheduler
-            used_blocks = scheduler.kv_cache.pool.num_used_blocks
+            if used_blocks is None:
+                used_blocks = scheduler.kv_cache.pool.num_used_blocks
             self._observer.gauges(now_ns, used_blocks, len(scheduler.running), len(scheduler.waiting))
 
     def _published(self) -> list[tuple[int, KVCacheEvent]]:

@@ -23,6 +23,7 @@ DEFAULT_HASH_SEED = "vllm-none-hash"
 
 _PICKLE_PROTOCOL = 5  # the highest of every Python that vLLM 0.33 supports
 _EVENT_HASH_BYTES = 8
+_EVENT_HASH_MASK = (1 << 8 * _EVENT_HASH_BYTES) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,5 +134,5 @@ class BlockHasher:
 def event_hash(block_hash: BlockHash) -> int:
     """Return the unsigned 64-bit integer that KV events carry: the last eight bytes, big-endian."""
     if isinstance(block_hash, int):
-        return block_hash % 2 ** (8 * _EVENT_HASH_BYTES)
+        return block_hash & _EVENT_HASH_MASK
     return int.from_bytes(block_hash[-_EVENT_HASH_BYTES:], "big")

@@ -1,13 +1,14 @@
 """KVCacheManager: how long is the cached prefix, can this request have room for n more tokens, take it all back.
 
-Callers never see a block: what the pool looks like inside is nobody's business but this file's.
+Callers never see a block: what the pool looks like inside is nobody's business but this file's and the pool's.
 (vllm/v1/core/kv_cache_manager.py, 0.33.0, for one group of full-attention layers)
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from understudy.engine.block_pool import BlockPool
+from understudy.engine.block_pool import BlockPool, CachedBlock, Copy
 from understudy.engine.config import EngineConfig
 from understudy.engine.events import BlockStored, KVCacheEvent
 from understudy.engine.hashing import BlockHash, BlockHasher
@@ -31,7 +32,7 @@ class CachedPrefix:
 
     __slots__ = ("blocks", "num_tokens")
 
-    def __init__(self, blocks: Sequence[int], block_size: int) -> None:
+    def __init__(self, blocks: Sequence[CachedBlock], block_size: int) -> None:
         self.blocks = blocks
         self.num_tokens = len(blocks) * block_size
 
@@ -67,7 +68,7 @@ class KVCacheManager:
         if not self.looks_up(request):
             return self._nothing
         limit = (request.num_tokens - 1) // self._block_size
-        return CachedPrefix(self.pool.cached_prefix(request.block_hashes[:limit]), self._block_size)
+        return CachedPrefix(self.pool.cached_prefix(request.block_hashes, limit), self._block_size)
 
     def looks_up(self, request: Request) -> bool:
         """Whether the request reads the prefix cache at all."""
@@ -86,9 +87,11 @@ class KVCacheManager:
         pool = self.pool
         end = min(prefix.num_tokens + num_new_tokens, self._max_model_len)
         pool.touch(prefix.blocks)
-        table = request.block_table = list(prefix.blocks)
-        request.num_cached_blocks = len(table)
-        table += pool.allocate(-(-end // self._block_size) - len(table))
+        num_hits = len(prefix.blocks)
+        request.num_blocks = -(-end // self._block_size)
+        request.num_cached_blocks = num_hits
+        self._note_copies(request, 0, prefix.blocks)
+        pool.allocate(request.num_blocks - num_hits)
         self._cache_full_blocks(request, min(prefix.num_tokens + num_new_tokens, request.num_tokens))
         return True
 
@@ -107,17 +110,20 @@ class KVCacheManager:
     def extend(self, request: Request, num_new_tokens: int) -> bool:
         """Give a running request room for `num_new_tokens` more and cache the blocks that they fill; False changes nothing."""
         length = request.num_computed_tokens + num_new_tokens
-        missing = -(-min(length, self._max_model_len) // self._block_size) - len(request.block_table)
-        if missing > 0:
+        if length > request.num_blocks * self._block_size:
+            missing = -(-min(length, self._max_model_len) // self._block_size) - request.num_blocks
             if missing > self.pool.num_free_blocks:
                 return False
-            request.block_table += self.pool.allocate(missing)
-        self._cache_full_blocks(request, min(length, request.num_tokens))
+            self.pool.allocate(missing)
+            request.num_blocks += missing
+        if length >= (request.num_cached_blocks + 1) * self._block_size:
+            self._cache_full_blocks(request, min(length, request.num_tokens))
         return True
 
-    def take_block(self, request: Request) -> None:
-        """Give a request its next block; the caller knows that there is room."""
-        request.block_table += self.pool.allocate(1)
+    def take_blocks(self, request: Request, count: int) -> None:
+        """Give a request its next blocks; the caller knows that there is room."""
+        self.pool.allocate(count)
+        request.num_blocks += count
 
     def cache_computed(self, request: Request, num_computed_tokens: int) -> None:
         """Cache the full blocks among the first `num_computed_tokens`."""
@@ -125,9 +131,9 @@ class KVCacheManager:
 
     def free(self, request: Request) -> None:
         """Take back all blocks of a request; those with a hash stay cached until they are needed."""
-        self.pool.free(request.block_table, request.num_cached_blocks)
-        request.block_table = []
-        request.num_cached_blocks = 0
+        self.pool.free(_cached_blocks(request), request.num_blocks - request.num_cached_blocks)
+        request.num_blocks = request.num_cached_blocks = 0
+        request.copies = {}
 
     def record_admission(self, request: Request, prefix: CachedPrefix) -> None:
         """Count the lookup of a request that was admitted, if it made one."""
@@ -158,25 +164,28 @@ class KVCacheManager:
     def check_integrity(self, requests: Sequence[Request]) -> None:
         """Assert that the pool is sound and that `requests` hold exactly the references that it counts."""
         self.pool.check_integrity()
-        counts: dict[int, int] = {}
-        for request in requests:
-            assert request.num_cached_blocks <= len(request.block_table)
-            for block in request.block_table:
-                counts[block] = counts.get(block, 0) + 1
-        assert len(counts) == self.pool.num_used_blocks, "only live requests hold blocks"
-        assert all(self.pool.ref_count(block) == count for block, count in counts.items()), (
+        counts = Counter(block for request in requests for block in _cached_blocks(request))
+        assert all(self.pool.num_references(block) == count for block, count in counts.items()), (
             "references add up"
         )
+        num_blank = sum(request.num_blocks - request.num_cached_blocks for request in requests)
+        assert len(counts) + num_blank == self.pool.num_used_blocks, "only live requests hold blocks"
 
     def _cache_full_blocks(self, request: Request, num_tokens: int) -> None:
         first, end = request.num_cached_blocks, num_tokens // self._block_size
         if end <= first or self._hasher is None:
             return
         hashes = request.block_hashes[first:end]
-        self.pool.cache(request.block_table[first:end], hashes)
+        self._note_copies(request, first, self.pool.cache(hashes))
         request.num_cached_blocks = end
         if self.pool.events is not None:
             self.pool.events.append(self._stored(request, first, hashes))
+
+    def _note_copies(self, request: Request, first: int, blocks: Sequence[CachedBlock]) -> None:
+        """Remember which blocks of a request, from `first` on, do not go by their hash."""
+        if self.pool.has_copies:
+            copies = ((i, block) for i, block in enumerate(blocks, start=first) if isinstance(block, Copy))
+            request.copies.update(copies)
 
     def _stored(self, request: Request, first: int, hashes: list[BlockHash]) -> BlockStored:
         size, end = self._block_size, first + len(hashes)
@@ -189,3 +198,11 @@ class KVCacheManager:
                 request.identity.extra_keys(i * size, (i + 1) * size) for i in range(first, end)
             ),
         )
+
+
+def _cached_blocks(request: Request) -> list[CachedBlock]:
+    """Return the cached blocks of a request in the order of their tokens."""
+    blocks: list[CachedBlock] = list(request.block_hashes[: request.num_cached_blocks])
+    for index, copy in request.copies.items():
+        blocks[index] = copy
+    return blocks

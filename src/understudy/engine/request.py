@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from enum import Enum
 
+from understudy.engine.block_pool import Copy
 from understudy.engine.hashing import BlockHash, BlockHasher, CacheIdentity
 from understudy.engine.prompt import Prompt, TokenPrompt
 
@@ -34,21 +35,24 @@ class Request:
 
     `serial` is unique in a run; it names the blocks that hold tokens nobody knows. `arrival_time` only orders
     requests of equal priority. `prefill_start` to `prefill_end` are the tokens that
-    the latest admission has to compute before the request decodes. The scheduler owns the counters, KVCacheManager the block table, the engine the
+    the latest admission has to compute before the request decodes. The scheduler owns the counters, KVCacheManager the blocks, the engine the
     times (integer nanoseconds, None until they happen).
     """
 
     __slots__ = (
         "arrival_time",
         "block_hashes",
-        "block_table",
+        "copies",
         "drop_stale_output",
+        "end_tokens",
         "eos_token_id",
         "first_token_ns",
         "identity",
         "is_prefill_chunk",
         "last_token_ns",
         "max_tokens",
+        "needs_tokens",
+        "num_blocks",
         "num_cached_blocks",
         "num_cached_tokens",
         "num_computed_tokens",
@@ -69,6 +73,7 @@ class Request:
         "skip_reading_prefix_cache",
         "status",
         "stop_token_ids",
+        "stops_by_length_only",
         "token_ids",
     )
 
@@ -95,6 +100,8 @@ class Request:
         self.identity = identity
         self.eos_token_id = eos_token_id
         self.stop_token_ids = frozenset(stop_token_ids)
+        self.stops_by_length_only = eos_token_id is None and not self.stop_token_ids
+        self.needs_tokens = isinstance(prompt, TokenPrompt) or not self.stops_by_length_only
         self.skip_reading_prefix_cache = skip_reading_prefix_cache
 
         self.status = RequestStatus.WAITING
@@ -111,10 +118,12 @@ class Request:
         self.num_cached_tokens: int | None = None
         self.prefill_start = 0
         self.prefill_end = prompt.num_tokens
+        self.end_tokens = self.num_prompt_tokens + max_tokens
 
         self.block_hashes: list[BlockHash] = []
-        self.block_table: list[int] = []
+        self.num_blocks = 0
         self.num_cached_blocks = 0
+        self.copies: dict[int, Copy] = {}
 
         self.queued_ns: int | None = None
         self.scheduled_ns: int | None = None
@@ -137,10 +146,9 @@ class Request:
         """Tokens sampled so far."""
         return self.num_tokens - self.num_prompt_tokens
 
-    @property
-    def stops_by_length_only(self) -> bool:
-        """Whether the end of the request is known before its tokens are."""
-        return self.eos_token_id is None and not self.stop_token_ids
+    def stops_at(self, token_id: int) -> bool:
+        """Whether this token ends the request."""
+        return token_id == self.eos_token_id or token_id in self.stop_token_ids
 
     def append_output(self, token_ids: Sequence[int] | None, count: int) -> None:
         """Take `count` sampled tokens; `token_ids` is None where nobody knows them."""

@@ -75,6 +75,7 @@ class Scheduler:
         assert request.request_id not in self.requests, f"request id {request.request_id!r} is in use"
         if self.hasher is not None:
             request.hash_full_blocks(self.hasher)
+        request.end_tokens = min(request.num_prompt_tokens + request.max_tokens, self.config.max_model_len)
         self.requests[request.request_id] = request
         self.waiting.add(request)
 
@@ -160,15 +161,17 @@ class Scheduler:
         while index < len(running) and budget > 0:
             request = running[index]
             index += 1
-            if self._last_token_is_in_flight(request) or (defers_prefill and request.is_prefill_chunk):
+            placeholders = request.num_output_placeholders
+            if placeholders and self._last_token_is_in_flight(request):
+                continue
+            if defers_prefill and request.is_prefill_chunk:
                 continue
             num_computed = request.num_computed_tokens
-            num_new = min(
-                request.num_tokens + request.num_output_placeholders - num_computed,
-                cap,
-                budget,
-                max_model_len - num_computed - 1,
-            )
+            num_new = request.num_tokens + placeholders - num_computed
+            if num_new > 1:
+                num_new = min(num_new, cap, budget)
+            if num_new >= max_model_len - num_computed:
+                num_new = max_model_len - num_computed - 1
             if num_new <= 0:
                 continue
             while not extend(request, num_new):
@@ -185,7 +188,8 @@ class Scheduler:
             if request.status is RequestStatus.PREEMPTED:
                 continue
             scheduled[request] = num_new
-            ran_prefill |= request.is_prefill_chunk
+            if request.is_prefill_chunk:
+                ran_prefill = True
             budget -= num_new
         return budget, ran_prefill
 
@@ -300,21 +304,40 @@ class Scheduler:
         """
         outputs: list[Request] = []
         finished: list[Request] = []
+        mid_prefill, hasher, block_size = plan.mid_prefill, self.hasher, self.config.block_size
         for request, num_new in plan.scheduled.items():
             request.num_in_flight_tokens -= num_new
             is_stale = request.num_stale_output_tokens > 0
             if is_stale:
                 request.num_stale_output_tokens -= num_new
-            was_running = request.status is RequestStatus.RUNNING
-            if request in plan.mid_prefill or not (
-                was_running or self._still_takes_output(request, is_stale=is_stale)
+            if request in mid_prefill:
+                continue
+            if request.status is not RequestStatus.RUNNING and not self._still_takes_output(
+                request, is_stale=is_stale
             ):
                 continue
-            self._take_output(request, sample(request, 1), is_stale=is_stale)
+            token_ids = None
+            if request.needs_tokens:
+                token_ids = sample(request, 1)
+            request.append_output(token_ids, 1)
+            if hasher is not None and request.num_tokens % block_size == 0:
+                request.hash_full_blocks(hasher)
+            if request.num_output_placeholders and not is_stale:
+                # The schedule could not cache a block whose last token was not known yet.
+                request.num_output_placeholders -= 1
+                computed = request.num_computed_tokens - request.num_in_flight_tokens
+                if computed // block_size > request.num_cached_blocks:
+                    self.kv_cache.cache_computed(request, computed)
             outputs.append(request)
-            if request.status.is_finished:
-                self._release(request)
-                finished.append(request)
+            # vLLM's order: end of sequence, stop tokens, length.
+            if token_ids is not None and request.stops_at(token_ids[0]):
+                request.status = RequestStatus.FINISHED_STOPPED
+            elif request.num_tokens >= request.end_tokens:
+                request.status = RequestStatus.FINISHED_LENGTH_CAPPED
+            else:
+                continue
+            self._release(request)
+            finished.append(request)
         if finished:
             self._remove_from_queues(finished)
         return outputs
@@ -323,23 +346,6 @@ class Scheduler:
     def _still_takes_output(request: Request, *, is_stale: bool) -> bool:
         """Whether a token in flight reaches a request that no longer runs: preempted yes, ended or reset no."""
         return not request.status.is_finished and not (is_stale and request.drop_stale_output)
-
-    def _take_output(self, request: Request, token_ids: Sequence[int] | None, *, is_stale: bool) -> None:
-        request.append_output(token_ids, 1)
-        if self.hasher is not None and request.num_tokens % self.config.block_size == 0:
-            request.hash_full_blocks(self.hasher)
-        if request.num_output_placeholders and not is_stale:
-            request.num_output_placeholders -= 1
-            self.kv_cache.cache_computed(request, request.num_computed_tokens - request.num_in_flight_tokens)
-        # vLLM's order: end of sequence, stop tokens, length.
-        if token_ids is not None and (
-            token_ids[0] == request.eos_token_id or token_ids[0] in request.stop_token_ids
-        ):
-            request.status = RequestStatus.FINISHED_STOPPED
-        elif request.num_tokens >= min(
-            request.num_prompt_tokens + request.max_tokens, self.config.max_model_len
-        ):
-            request.status = RequestStatus.FINISHED_LENGTH_CAPPED
 
     def _release(self, request: Request) -> None:
         """Take back the blocks of a request that has finished."""
@@ -359,6 +365,6 @@ class Scheduler:
         assert len(self.running) + len(waiting) == len(self.requests), "every request is queued once"
         assert {*self.running, *waiting} == set(self.requests.values()), "no request is lost"
         assert all(request.status is RequestStatus.RUNNING for request in self.running)
-        assert all(not request.block_table for request in waiting), "a waiting request holds no blocks"
+        assert all(not request.num_blocks for request in waiting), "a waiting request holds no blocks"
         assert len(self.running) <= self.config.active_seqs_limit
         self.kv_cache.check_integrity(self.running)

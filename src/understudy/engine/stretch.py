@@ -10,11 +10,11 @@ copy of a block takes a free one. New cached blocks could lengthen the prefix, s
 known, and might be the head's own, the queue must be empty or the batch full.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from itertools import groupby
 from operator import itemgetter
 
-from understudy.engine.request import Request
 from understudy.engine.scheduler import Sampler, Scheduler, StepPlan
 
 
@@ -28,7 +28,8 @@ def max_stretch(scheduler: Scheduler) -> int:
         return 0
     in_flight = config.pipeline_depth - 1
     limit = config.max_model_len
-    for request in running:
+    # The last admitted are the likeliest to be in prefill still.
+    for request in reversed(running):
         if (
             request.num_in_flight_tokens != in_flight
             or request.num_output_placeholders != in_flight
@@ -38,14 +39,10 @@ def max_stretch(scheduler: Scheduler) -> int:
             or not request.stops_by_length_only
         ):
             return 0
-        limit = min(limit, _tokens_to_come(request, config.max_model_len) - in_flight)
+        limit = min(limit, request.end_tokens - request.num_tokens - in_flight)
     if len(scheduler.waiting) and not _stays_blocked(scheduler):
         return 0
     return limit
-
-
-def _tokens_to_come(request: Request, max_model_len: int) -> int:
-    return min(request.num_prompt_tokens + request.max_tokens, max_model_len) - request.num_tokens
 
 
 def _stays_blocked(scheduler: Scheduler) -> bool:
@@ -81,32 +78,55 @@ class DecodeStretch:
         self.count = count
         self._taken = taken
 
-    def apply(self, sample: Sampler) -> Iterator[int]:
+    def apply(self, sample: Sampler) -> Iterator[tuple[int, int]]:
         """Take the steps: `count` schedules, and the completion of all of them but those left in flight.
 
-        Yields the number of each step that took or cached a block, just after it did; must be run to the end.
+        Yields the number of each step that took or cached a block, just after it did, with the number of blocks
+        used then; must be run to the end.
         """
         scheduler, count = self._scheduler, self.count
         for request in scheduler.running:
-            request.append_output(sample(request, count - 1), count - 1)
+            token_ids = sample(request, count - 1) if request.needs_tokens else None
+            request.append_output(token_ids, count - 1)
             if scheduler.hasher is not None:
                 request.hash_full_blocks(scheduler.hasher)
-        for step, changes in groupby(self._block_changes(), key=itemgetter(0)):
-            for _, index, is_filled in changes:
-                request = scheduler.running[index]
-                if is_filled:
-                    scheduler.kv_cache.cache_computed(
-                        request, request.num_computed_tokens + step + self._cache_lead
-                    )
-                else:
-                    scheduler.kv_cache.take_block(request)
-            yield step
+        if scheduler.kv_cache.records_events or any(request.token_ids for request in scheduler.running):
+            yield from self._change_blocks_in_order()
+        else:
+            yield from self._change_blocks_at_once()
         for request in scheduler.running:
             request.num_computed_tokens += count
             request.num_in_flight_tokens += 1
             if scheduler.config.async_scheduling:
                 request.num_output_placeholders += 1
         scheduler.count_steps(count)
+
+    def _change_blocks_in_order(self) -> Iterator[tuple[int, int]]:
+        kv_cache = self._scheduler.kv_cache
+        for step, changes in groupby(self._block_changes(), key=itemgetter(0)):
+            for _, index, is_filled in changes:
+                request = self._scheduler.running[index]
+                if is_filled:
+                    kv_cache.cache_computed(request, request.num_computed_tokens + step + self._cache_lead)
+                else:
+                    kv_cache.take_blocks(request, 1)
+            yield step, kv_cache.pool.num_used_blocks
+
+    def _change_blocks_at_once(self) -> Iterator[tuple[int, int]]:
+        """Take and cache blocks where the order cannot matter.
+
+        Nobody hears of events, and blocks of tokens that nobody knows equal no other, so that what is cached has no
+        bearing on what is evicted.
+        """
+        kv_cache, running = self._scheduler.kv_cache, self._scheduler.running
+        used_blocks = kv_cache.pool.num_used_blocks
+        for index, count in Counter(index for _, index in self._taken).items():
+            kv_cache.take_blocks(running[index], count)
+        for request in running:
+            kv_cache.cache_computed(request, request.num_computed_tokens + self.count - 1 + self._cache_lead)
+        for step, count in Counter(step for step, _ in self._taken).items():
+            used_blocks += count
+            yield step, used_blocks
 
     @property
     def _cache_lead(self) -> int:

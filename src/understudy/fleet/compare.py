@@ -9,7 +9,7 @@ from understudy.fleet.summarise import summarise
 from understudy.fleet.summary import RunSummary
 from understudy.workload import Arrivals
 
-Progress = Callable[[str, int], None]
+ProgressCallback = Callable[[str, int], None]
 """Told the policy and how many of its requests have arrived."""
 
 
@@ -33,7 +33,7 @@ class FinishedRuns:
 def run_policies(
     configs: Sequence[FleetConfig],
     arrivals: Callable[[], Arrivals],
-    progress: Progress = lambda _policy, _count: None,
+    progress: ProgressCallback = lambda _policy, _count: None,
 ) -> FinishedRuns:
     """Run each configuration on fresh arrivals, which must be the same each time.
 

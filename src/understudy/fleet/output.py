@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 import msgspec
 
@@ -39,7 +40,7 @@ class ResultsFolder:
         except OSError as error:
             raise OutputError(f"cannot write to {path}: {error.strerror}") from error
 
-    def __enter__(self) -> "ResultsFolder":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

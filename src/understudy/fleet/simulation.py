@@ -12,7 +12,7 @@ from random import Random
 
 from understudy.engine import CacheIdentity, EngineConfig, Request, SegmentPrompt
 from understudy.engine.hashing import DEFAULT_HASH_SEED, BlockHasher
-from understudy.errors import InputError
+from understudy.errors import InputError, UsageError
 from understudy.fleet.news import News, NewsTiming
 from understudy.fleet.record import Dispatched, RequestRecord
 from understudy.fleet.worker import Worker
@@ -31,11 +31,15 @@ from understudy.routing import (
 from understudy.workload import Arrivals, WorkloadRequest
 
 NEVER_NS = 1 << 62
+MAX_WORKERS = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetConfig:
-    """A fleet of equal workers behind one router. `seed` feeds whatever the policy leaves to chance."""
+    """A fleet of equal workers, 1 to MAX_WORKERS, behind one router; raises UsageError for another number.
+
+    `seed` feeds whatever the policy leaves to chance.
+    """
 
     engine: EngineConfig
     latency: LatencyModel
@@ -46,6 +50,10 @@ class FleetConfig:
     news: NewsTiming = field(default_factory=NewsTiming)
     hash_seed: str = DEFAULT_HASH_SEED
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.num_workers <= MAX_WORKERS:
+            raise UsageError(f"the number of workers must be from 1 to {MAX_WORKERS}, got {self.num_workers}")
 
 
 class Simulation:

@@ -56,7 +56,7 @@ class LinearLatency:
         cost = blocks * _to_ns(self.prefill_seconds_per_block)
         if chunk.context_tokens == chunk.cached_tokens:
             all_cached = (
-                0 < chunk.cached_tokens and chunk.prompt_tokens // size == chunk.cached_tokens // size
+                chunk.cached_tokens > 0 and chunk.prompt_tokens // size == chunk.cached_tokens // size
             )
             cost += _to_ns(self.prefill_cached_seconds if all_cached else self.prefill_base_seconds)
         return cost

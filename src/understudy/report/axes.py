@@ -16,7 +16,7 @@ _SMALLEST = 1e-9
 """Anything below is drawn as nothing: virtual time itself is no finer."""
 
 _TIME_UNITS = ((7200.0, 3600.0, "h"), (600.0, 60.0, "min"), (1.0, 1.0, "s"), (0.0, 0.001, "ms"))
-"""From which greatest value on a time axis counts in which unit: (from seconds, seconds in the unit, unit)."""
+"""The unit of a time axis by its greatest value: (from seconds, seconds in the unit, unit)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Axis:
     logarithmic: bool = False
 
     def fraction(self, value: float) -> float:
-        """Return where the value lies, 0 at the low end and 1 at the high one; beyond the ends, at the end."""
+        """Return where the value lies, 0 at the low end and 1 at the high one, also of values beyond them."""
         inside = min(max(value, self.low), self.high)
         if self.logarithmic:
             return math.log(inside / self.low) / math.log(self.high / self.low)

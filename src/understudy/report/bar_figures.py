@@ -12,8 +12,12 @@ from understudy.report.rows import bin_label, spread
 
 def load_figures(runs: Sequence[RunSummary]) -> list[Figure]:
     """Return how many requests and tokens each worker had, and how much of the time it was busy."""
-    requests = Caption("requests", "Requests per worker", "Requests that were sent to each worker.")
-    tokens = Caption("tokens", "Tokens per worker", "Prompt tokens, cached ones too, and output tokens.")
+    requests = Caption("requests", "Requests per worker", "Requests that the policy sent to each worker.")
+    tokens = Caption(
+        "tokens",
+        "Tokens per worker",
+        "Prompt tokens of scheduled requests, cached ones too, plus output tokens.",
+    )
     busy = Caption(
         "busy", "Busy time per worker", "The share of the run's duration in which the worker ran a step."
     )
@@ -51,8 +55,8 @@ def _load(
 
 
 def _matched(runs: Sequence[RunSummary]) -> Figure:
-    how = "Requests by how many blocks of their prompt the chosen worker held when it was chosen."
-    caption = Caption("matched", "Matched prefix lengths", how)
+    how = "Scheduled requests by how many whole blocks of their prompt came from the worker's cache."
+    caption = Caption("matched", "Matched prefix lengths, in blocks", how)
     bins = {(each.low, each.high): each for run in runs for each in run.matched_blocks}
     highest = max((each.count for run in runs for each in run.matched_blocks), default=0)
     if not highest:
@@ -70,7 +74,8 @@ def _matched(runs: Sequence[RunSummary]) -> Figure:
 
 def _belief(runs: Sequence[RunSummary]) -> Figure:
     how = (
-        "Prompt tokens that the router expected the chosen worker to hold, and those it took from its cache."
+        "Prompt tokens of scheduled requests: those that the router expected the chosen worker to hold, and "
+        "those that the worker took from its cache. A policy that looks at no cache expects none."
     )
     caption = Caption("belief", "Cached tokens, believed and true", how)
     x = count_axis("tokens", max(max(run.believed_cached_tokens, run.cached_tokens) for run in runs))

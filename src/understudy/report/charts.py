@@ -1,4 +1,4 @@
-"""Inline SVG: lines over two axes, upright bars, lying bars. Deterministic text; colours and dashes come from style.css.
+"""Inline SVG: lines over two axes, upright bars, lying bars. Colours and dashes come from style.css.
 
 A style number stands for a policy: it picks a colour and a dash pattern. Knows nothing of results.
 """
@@ -10,7 +10,8 @@ from html import escape
 from understudy.report.axes import Axis
 from understudy.report.formats import printable
 
-_COLOURS = 7
+_COLOURS = 9
+_DASHES = 7
 _LABEL_ROOM = 5.5
 """Roughly how wide a character of an axis mark is, in units of the drawing."""
 
@@ -46,7 +47,7 @@ class Size:
 
 LARGE = Size(width=440, height=280, left=56, right=16, top=12, bottom=46)
 SMALL = Size(width=200, height=110, left=38, right=10, top=8, bottom=22)
-PANEL = Size(width=440, height=150, left=56, right=16, top=12, bottom=46)
+PANEL = Size(width=440, height=150, left=56, right=28, top=12, bottom=46)
 
 _ROW_HEIGHT = 26
 _ROWS_LEFT = 76
@@ -59,8 +60,8 @@ def escaped(text: str) -> str:
 
 
 def style_classes(style: int) -> str:
-    """Return the classes of a style number; only the 50th repeats the first one's colour and dashes together."""
-    return f"c{style % _COLOURS} d{(style + style // _COLOURS) % _COLOURS}"
+    """Return the classes of a style number; the 64th is the first to repeat colour and dashes together."""
+    return f"c{style % _COLOURS} d{(style + style // _COLOURS) % _DASHES}"
 
 
 def swatch(style: int) -> str:
@@ -88,10 +89,8 @@ def bar_chart(words: Words, style: int, bars: Sequence[tuple[str, float]], x_lab
     outline = []
     labels = []
     for index, (label, value) in enumerate(bars):
-        left = size.left + (index + 0.1) * step
-        outline.append(
-            f"M{_n(left)} {_n(_y(size, y, 0))}V{_n(_y(size, y, value))}h{_n(step * 0.8)}V{_n(_y(size, y, 0))}z"
-        )
+        left, foot, top = size.left + (index + 0.1) * step, _n(_y(size, y, 0)), _n(_y(size, y, value))
+        outline.append(f"M{_n(left)} {foot}V{top}h{_n(step * 0.8)}V{foot}z")
         if index % every == 0:
             labels.append(_x_mark(size, size.left + (index + 0.5) * step, label))
     plot = f'<path class="bar {style_classes(style)}" d="{"".join(outline)}"/>'
@@ -112,7 +111,7 @@ def lying_bars(words: Words, style: int, bars: Sequence[tuple[str, float, str]],
         parts += [
             f'<path class="{kind} {style_classes(style)}" d="{shape}"/>',
             f'<text class="end" x="{size.left - 6}" y="{top + 17}">{escaped(label)}</text>',
-            f'<text x="{_n(end + 6)}" y="{top + 17}">{escaped(text)}</text>',
+            f'<text class="value" x="{_n(end + 6)}" y="{top + 17}">{escaped(text)}</text>',
         ]
     return _svg(words, size.width, size.height, "".join(parts))
 
@@ -121,7 +120,8 @@ def _svg(words: Words, width: int, height: int, content: str) -> str:
     key = words.key
     return (
         f'<svg viewBox="0 0 {width} {height}" role="img" aria-labelledby="{key}-t {key}-d">'
-        f'<title id="{key}-t">{escaped(words.title)}</title><desc id="{key}-d">{escaped(words.description)}</desc>'
+        f'<title id="{key}-t">{escaped(words.title)}</title>'
+        f'<desc id="{key}-d">{escaped(words.description)}</desc>'
         f"{content}</svg>"
     )
 

@@ -1,4 +1,4 @@
-"""What all figures share: a caption, a legend, a panel for each policy, a sentence where there is nothing to draw."""
+"""What all figures share: a caption, a legend, a panel for each policy, a sentence where nothing is to draw."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass

@@ -44,7 +44,7 @@ def duration(seconds: float | None) -> str:
 
 def percent(share: float) -> str:
     """Return a share, 0 to 1, as a percentage with one decimal."""
-    return f"{share * 100:.1f}{NO_BREAK}%" if math.isfinite(share) else MISSING
+    return f"{share * 100:.1f}%" if math.isfinite(share) else MISSING
 
 
 def count(value: int) -> str:

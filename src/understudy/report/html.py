@@ -7,14 +7,13 @@ from collections.abc import Iterable, Sequence
 from importlib import resources
 
 from understudy.fleet.summary import Comparison, RunSummary, WorkerSummary
-from understudy.report.answers import achievement, baseline_of
+from understudy.report.answers import answers, interruption
 from understudy.report.bar_figures import load_figures, match_figures
 from understudy.report.charts import escaped
 from understudy.report.figure import Figure
 from understudy.report.formats import MISSING, count, percent, plural
 from understudy.report.latency_figures import latency_figures
 from understudy.report.rows import Section, table_sections
-from understudy.report.table import INTERRUPTED
 from understudy.report.time_figures import time_figures
 
 _HEAD = """<!DOCTYPE html>
@@ -34,7 +33,8 @@ def comparison_html(comparison: Comparison) -> str:
     """Return the whole report as one HTML5 document; equal comparisons give equal text."""
     runs = comparison.runs
     style = resources.files(__package__).joinpath("style.css").read_text(encoding="utf-8")
-    title = f"{plural(len(runs), 'policy', 'policies')} on {comparison.trace}"
+    policies = runs[0].policy if len(runs) == 1 else plural(len(runs), "policy", "policies")
+    title = f"{policies} on {comparison.trace}"
     parts = [
         _HEAD,
         f"<title>Understudy: {escaped(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n",
@@ -55,18 +55,20 @@ def comparison_html(comparison: Comparison) -> str:
 
 
 def _header(comparison: Comparison, title: str) -> str:
-    baseline = baseline_of(comparison.runs)
-    answers = "".join(
-        f"<li><strong>{escaped(run.policy)}</strong>: {escaped(achievement(run, baseline))}.</li>\n"
-        for run in comparison.runs
+    items = "".join(
+        f"<li><strong>{escaped(run.policy)}</strong>: {escaped(answer)}.</li>\n"
+        for run, answer in zip(comparison.runs, answers(comparison), strict=True)
     )
-    stopped = f'<p class="warning">{INTERRUPTED}</p>\n' if comparison.interrupted else ""
+    interrupted = interruption(comparison)
+    stopped = f'<p class="warning">{escaped(interrupted)}</p>\n' if interrupted else ""
     to_notes = ""
     if comparison.notes:
-        to_notes = f'<p><a href="#notes">Mind the {plural(len(comparison.notes), "note")} below.</a></p>\n'
+        number = len(comparison.notes)
+        which = "note" if number == 1 else f"{number} notes"
+        to_notes = f'<p><a href="#notes">Mind the {which} below.</a></p>\n'
     return (
         f'<header>\n<p class="brand">Understudy</p>\n<h1>{escaped(title)}</h1>\n{stopped}'
-        f'<ul class="answers">\n{answers}</ul>\n{to_notes}</header>\n'
+        f'<ul class="answers">\n{items}</ul>\n{to_notes}</header>\n'
     )
 
 
@@ -102,7 +104,7 @@ def _section_table(section: Section, runs: Sequence[RunSummary]) -> str:
 
 
 def _table(caption: str, heads: Sequence[str], rows: Iterable[tuple[str, Iterable[str]]]) -> str:
-    """Return a table that scrolls sideways by itself where the page is narrow; all arguments are markup, fit for an attribute too."""
+    """Return a table that scrolls sideways by itself where the page is narrow; all text is escaped already."""
     corner, *others = heads
     columns = f'<th scope="col">{corner}</th>' if corner else "<td></td>"
     columns += "".join(f'<th scope="col">{head}</th>' for head in others)
@@ -111,7 +113,8 @@ def _table(caption: str, heads: Sequence[str], rows: Iterable[tuple[str, Iterabl
         for label, cells in rows
     )
     return (
-        f'<div class="scroll" role="region" aria-label="{caption}" tabindex="0"><table><caption>{caption}</caption>\n'
+        f'<div class="scroll" role="region" aria-label="{caption}" tabindex="0">'
+        f"<table><caption>{caption}</caption>\n"
         f"<thead><tr>{columns}</tr></thead>\n<tbody>\n{body}</tbody></table></div>\n"
     )
 
@@ -153,8 +156,9 @@ def _worker_cells(worker: WorkerSummary) -> Iterable[str]:
 def _settings(comparison: Comparison) -> str:
     if not comparison.settings:
         return ""
-    rows = [(escaped(name), (_setting(value),)) for name, value in comparison.settings.items()]
-    return f'<section id="settings">\n<h2>Settings</h2>\n{_table("What was chosen", ("setting", "value"), rows)}</section>\n'
+    rows = [(escaped(name), (escaped(_setting(value)),)) for name, value in comparison.settings.items()]
+    table = _table("What was chosen", ("setting", "value"), rows)
+    return f'<section id="settings">\n<h2>Settings</h2>\n{table}</section>\n'
 
 
 def _setting(value: object) -> str:
@@ -163,7 +167,7 @@ def _setting(value: object) -> str:
         return MISSING
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return escaped(str(value))
+    return str(value)
 
 
 def _notes(notes: Sequence[str]) -> str:

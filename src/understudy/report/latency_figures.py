@@ -8,19 +8,31 @@ from understudy.report.charts import Line, Words, line_chart
 from understudy.report.figure import Caption, Figure, legend, nothing, of_each
 from understudy.report.formats import duration
 
-_CURVE = "A line shows which share was at or below a time: it joins the quantiles 0 %, 1 %, ... 100 %."
+_CURVE = "A line shows which share was at or below a time; it joins the quantiles 0%, 1%, ... 100%."
 
 
 def latency_figures(runs: Sequence[RunSummary]) -> list[Figure]:
     """Return the curves of TTFT, TPOT, ITL and E2E, and of TTFT by cache hit."""
-    ttft = Caption("ttft", "Time to first token (TTFT)", f"From arrival to the first output token. {_CURVE}")
+    ttft = Caption(
+        "ttft",
+        "Time to first token (TTFT), cumulative",
+        f"From arrival to the first output token, of finished requests. {_CURVE}",
+    )
     tpot = Caption(
-        "tpot", "Time per output token (TPOT)", f"Of each request, the mean after its first token. {_CURVE}"
+        "tpot",
+        "Time per output token (TPOT), cumulative",
+        f"Of each finished request, the mean over its output tokens after the first. {_CURVE}",
     )
     itl = Caption(
-        "itl", "Inter-token latency (ITL)", f"Before every output token but a request's first. {_CURVE}"
+        "itl",
+        "Inter-token latency (ITL), cumulative",
+        f"The gap before every output token but a request's first. {_CURVE}",
     )
-    e2e = Caption("e2e", "End-to-end latency (E2E)", f"From arrival to the last output token. {_CURVE}")
+    e2e = Caption(
+        "e2e",
+        "End-to-end latency (E2E), cumulative",
+        f"From arrival to the last output token, of finished requests. {_CURVE}",
+    )
     y = share_axis("share of requests")
     return [
         _curves(ttft, runs, [run.ttft for run in runs], "TTFT", y),
@@ -33,9 +45,15 @@ def latency_figures(runs: Sequence[RunSummary]) -> list[Figure]:
 
 def _hits_and_misses(runs: Sequence[RunSummary]) -> list[Figure]:
     hits = Caption(
-        "hits", "TTFT of cache hits", f"Requests with a cached prompt token; same axes as misses. {_CURVE}"
+        "hits",
+        "TTFT of cache hits, cumulative",
+        f"Finished requests with any cached prompt token; same axes as misses. {_CURVE}",
     )
-    misses = Caption("misses", "TTFT of cache misses", f"Requests without; same axes as hits. {_CURVE}")
+    misses = Caption(
+        "misses",
+        "TTFT of cache misses, cumulative",
+        f"Finished requests without a cached prompt token; same axes as hits. {_CURVE}",
+    )
     found_hits = [run.ttft_hits for run in runs]
     found_misses = [run.ttft_misses for run in runs]
     x, y = latency_axis("TTFT", found_hits + found_misses), share_axis("share of requests")

@@ -1,4 +1,4 @@
-"""The comparison as labelled rows of text, a cell for every policy: one source for the terminal and the HTML table.
+"""The comparison as labelled rows of text, a cell for every policy: the source of both tables, text and HTML.
 
 Knows what each figure means, not how a table is drawn.
 """
@@ -113,9 +113,10 @@ def _cache(runs: Sequence[RunSummary]) -> Section:
         _row("evicted blocks", runs, lambda run: count(run.evicted_blocks)),
     )
     how = (
-        "Hit rate: cached over all prompt tokens of scheduled requests, and the share of requests with any cached "
-        "token. Believed is what the router expected, true what the chosen worker held. Matched blocks: the range "
-        "of block counts that holds the quantile. KV use: referenced blocks over all blocks but the null block."
+        "Of scheduled requests. Hit rate: cached over all prompt tokens, and the share of requests with any "
+        "cached token. Believed is what the router expected, true what the worker took from its cache. Matched "
+        "blocks: the range of block counts that holds the quantile. KV use: referenced blocks over all blocks "
+        "but the null block; its mean over time and workers, and the peak of any worker."
     )
     return Section("Prefix cache", how, rows)
 
@@ -134,9 +135,10 @@ def _latency(runs: Sequence[RunSummary]) -> Section:
         *_quantiles("queue wait", runs, lambda run: run.queue),
     )
     how = (
-        "Of finished requests, from arrival. TTFT: to the first output token. TPOT: mean time of the further output "
-        "tokens of a request. ITL: the gap before each further output token. E2E: to the last output token. "
-        "Queue wait: until first scheduled. Quantiles by nearest rank."
+        "Of finished requests, in virtual time. TTFT: from arrival to the first output token. TPOT: a request's "
+        "mean time per further output token. ITL: the gap before each output token but a request's first, of "
+        "all requests. E2E: from arrival to the last output token. Queue wait: from arrival until first "
+        "scheduled. Quantiles by nearest rank."
     )
     return Section("Latency", how, rows)
 
@@ -169,40 +171,57 @@ def _throughput(runs: Sequence[RunSummary]) -> Section:
         _row("output tokens/s", runs, lambda run: significant(run.output_tokens_per_second)),
         _row("all tokens/s", runs, lambda run: significant(run.total_tokens_per_second)),
     )
-    return Section("Throughput", "Finished requests, and their tokens, over the duration of the run.", rows)
+    how = (
+        "Over the duration: finished requests, output tokens, and output tokens with the prompt tokens of "
+        "scheduled requests."
+    )
+    return Section("Throughput", how, rows)
 
 
 def _load(runs: Sequence[RunSummary]) -> Section:
-    rows = [
+    rows = (
         _row("workers", runs, lambda run: count(len(run.workers))),
-        _row("requests per worker", runs, lambda run: _least_and_most(run, lambda worker: worker.requests)),
-    ]
-    if all(len(run.workers) <= _FEW_WORKERS for run in runs):
-        rows.append(_row("requests of each", runs, _requests_of_each))
-    rows += [
-        _row(
-            "prompt tokens per worker",
-            runs,
-            lambda run: _least_and_most(run, lambda worker: worker.prompt_tokens),
-        ),
-        _row(
-            "output tokens per worker",
-            runs,
-            lambda run: _least_and_most(run, lambda worker: worker.output_tokens),
-        ),
-        _row(
-            "busy per worker", runs, lambda run: spread((each.busy_fraction for each in run.workers), percent)
-        ),
-    ]
-    how = (
-        "The least and the most that any worker had. Busy: the share of the duration in which it ran a step."
+        *_requests_of_workers(runs),
+        *_least_and_most("prompt tokens", runs, lambda worker: worker.prompt_tokens, _whole),
+        *_least_and_most("output tokens", runs, lambda worker: worker.output_tokens, _whole),
+        *_least_and_most("busy", runs, lambda worker: worker.busy_fraction, percent),
     )
-    return Section("Load", how, tuple(rows))
+    how = (
+        "The least and the most of any worker. Prompt tokens: of scheduled requests, cached ones too. Busy: the "
+        "share of the duration in which a worker ran a step."
+    )
+    return Section("Load per worker", how, rows)
 
 
-def _least_and_most(run: RunSummary, pick: Callable[[WorkerSummary], int]) -> str:
-    return spread((pick(worker) for worker in run.workers), lambda value: count(int(value)))
+def _requests_of_workers(runs: Sequence[RunSummary]) -> tuple[Row, ...]:
+    """Return the requests of each worker where they are few, otherwise the least and the most."""
+    numbers = sorted({worker.worker for run in runs for worker in run.workers})
+    if len(numbers) > _FEW_WORKERS:
+        return _least_and_most("requests", runs, lambda worker: worker.requests, _whole)
+    return tuple(
+        Row(f"requests, worker {number}", tuple(_requests_of_worker(run, number) for run in runs))
+        for number in numbers
+    )
 
 
-def _requests_of_each(run: RunSummary) -> str:
-    return " ".join(count(worker.requests) for worker in run.workers) or MISSING
+def _requests_of_worker(run: RunSummary, number: int) -> str:
+    return next((count(worker.requests) for worker in run.workers if worker.worker == number), MISSING)
+
+
+def _least_and_most(
+    name: str,
+    runs: Sequence[RunSummary],
+    pick: Callable[[WorkerSummary], float],
+    text: Callable[[float], str],
+) -> tuple[Row, Row]:
+    def of_workers(run: RunSummary, choose: Callable[[Iterable[float]], float]) -> str:
+        return text(choose(pick(worker) for worker in run.workers)) if run.workers else MISSING
+
+    return (
+        _row(f"{name}, least", runs, lambda run: of_workers(run, min)),
+        _row(f"{name}, most", runs, lambda run: of_workers(run, max)),
+    )
+
+
+def _whole(value: float) -> str:
+    return count(int(value))

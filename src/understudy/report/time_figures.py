@@ -20,20 +20,25 @@ _AVERAGES = "Averages over equal spans of virtual time"
 
 
 def time_figures(runs: Sequence[RunSummary]) -> list[Figure]:
-    """Return KV use, running and waiting requests over time, and KV use of every worker."""
+    """Return KV use, running and waiting requests over time, and KV use of each of several workers."""
     kv = Caption(
         "kv",
-        "KV cache in use",
+        "KV cache in use, mean of the workers",
         f"Referenced blocks over all blocks but the null block. {_AVERAGES}, then the mean over the workers.",
     )
     summed = f"{_AVERAGES}, then the sum over the workers."
     kv_use = [fleet_mean(run, lambda series: series.kv_usage, _MOST_POINTS) for run in runs]
-    return [
+    fleet = [
         _over_time(kv, runs, kv_use, share_axis("share of KV blocks"), percent),
-        _fleet_count(Caption("running", "Requests running", summed), runs, lambda series: series.running),
-        _fleet_count(Caption("waiting", "Requests waiting", summed), runs, lambda series: series.waiting),
-        _every_worker(runs),
+        _fleet_count(
+            Caption("running", "Requests running, whole fleet", summed), runs, lambda series: series.running
+        ),
+        _fleet_count(
+            Caption("waiting", "Requests waiting, whole fleet", summed), runs, lambda series: series.waiting
+        ),
     ]
+    several_workers = any(len(run.workers) > 1 for run in runs)
+    return [*fleet, _every_worker(runs)] if several_workers else fleet
 
 
 def _fleet_count(caption: Caption, runs: Sequence[RunSummary], pick: Pick) -> Figure:
@@ -53,9 +58,7 @@ def _over_time(
         return nothing(caption)
     words = Words(caption.key, caption.title, _range_of_each(runs, found, text))
     lines = [Line(style, points) for style, points in enumerate(found)]
-    return Figure(
-        caption, legend(runs) + line_chart(words, lines, time_axis("virtual time", _latest(found)), y)
-    )
+    return Figure(caption, legend(runs) + line_chart(words, lines, _whole_time(runs), y))
 
 
 def _every_worker(runs: Sequence[RunSummary]) -> Figure:
@@ -64,9 +67,7 @@ def _every_worker(runs: Sequence[RunSummary]) -> Figure:
     budget = _POINTS_OF_ALL_WORKERS // max(len(shown) * len(runs), 1)
     most_points = min(max(budget, _FEWEST_POINTS_OF_A_WORKER), _MOST_POINTS_OF_A_WORKER)
     by_worker = {number: [_kv_use(run, number, most_points) for run in runs] for number in shown}
-    axis = time_axis(
-        "virtual time", _latest([points for found in by_worker.values() for points in found]), most_steps=2
-    )
+    axis = _whole_time(runs, most_steps=3)
     caption = Caption("kv-workers", "KV cache in use, worker by worker", _how_of_workers(axis, len(numbers)))
     if not any(points for found in by_worker.values() for points in found):
         return nothing(caption)
@@ -101,5 +102,6 @@ def _range_of_each(
     return of_each(runs, (spread((value for _, value in points), text) for points in found))
 
 
-def _latest(found: Sequence[list[Point]]) -> float:
-    return max((seconds for points in found for seconds, _ in points), default=0.0)
+def _whole_time(runs: Sequence[RunSummary], most_steps: int = 5) -> Axis:
+    """Return an axis from the start to the end of the longest run."""
+    return time_axis("virtual time", max(run.duration_seconds for run in runs), most_steps)

@@ -1,0 +1,134 @@
+"""What `simulate`, `compare` and `demo` do: check every choice, run the policies, print and write the results."""
+
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from understudy import VLLM_VERSION, __version__
+from understudy.cli.advice import notes_on
+from understudy.cli.command_line import command_line
+from understudy.cli.options import ArrivalOptions, FleetOptions, OutputOptions
+from understudy.cli.progress import progress_on
+from understudy.cli.status import INTERRUPTED, SUCCESS
+from understudy.cli.user_policy import load_user_policy
+from understudy.fleet import (
+    Comparison,
+    EngineChoices,
+    EngineSetup,
+    FinishedRuns,
+    FleetConfig,
+    LatencyChoices,
+    ResultsFolder,
+    engine_setup,
+    run_policies,
+    to_json,
+    write_results,
+)
+from understudy.report import comparison_html, print_comparison
+from understudy.routing import Choose, load_policy
+from understudy.workload import Trace, open_trace
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """One command line, parsed; `words` are what stands before the flags of the option groups."""
+
+    words: Sequence[str]
+    trace: str
+    policies: Sequence[str]
+    fleet: FleetOptions
+    arrivals: ArrivalOptions
+    engine: EngineChoices
+    latency: LatencyChoices
+    output: OutputOptions
+
+
+def run_experiment(experiment: Experiment) -> int:
+    """Run an experiment and return the exit status; all that can be checked is checked before the first run."""
+    experiment.arrivals.check()
+    setup = engine_setup(experiment.fleet.model, experiment.fleet.gpu, experiment.engine, experiment.latency)
+    configs = [_fleet_config(experiment, setup, name) for name in experiment.policies]
+    trace = open_trace(experiment.trace, limit=experiment.arrivals.limit)
+    with ExitStack() as stack:
+        path = _results_path(experiment.output)
+        folder = None if path is None else stack.enter_context(ResultsFolder(path))
+        with progress_on(sys.stderr, experiment.arrivals.limit or trace.num_requests) as progress:
+            finished = run_policies(
+                configs, lambda: experiment.arrivals.arrange(trace, experiment.fleet.seed), progress
+            )
+        comparison = _comparison(experiment, setup, trace, finished)
+        if folder is not None:
+            records = {run.summary.policy: run.records for run in finished.runs}
+            write_results(folder, comparison, records, comparison_html(comparison))
+    if experiment.output.json:
+        sys.stdout.buffer.write(to_json(comparison))
+    else:
+        print_comparison(comparison, Console(soft_wrap=False))
+    if path is not None:
+        where = sys.stderr if experiment.output.json else sys.stdout
+        print(f"\nReport: {path / 'report.html'}", file=where)
+    if finished.interrupted:
+        print("understudy: interrupted; the results cover what had happened until then", file=sys.stderr)
+        return INTERRUPTED
+    return SUCCESS
+
+
+def _fleet_config(experiment: Experiment, setup: EngineSetup, policy: str) -> FleetConfig:
+    return FleetConfig(
+        engine=setup.config,
+        latency=setup.latency,
+        num_workers=experiment.fleet.workers,
+        policy=policy,
+        choose=_choose(policy),
+        knowledge=experiment.fleet.router_knowledge(),
+        news=experiment.fleet.news_timing(),
+        seed=experiment.fleet.seed,
+    )
+
+
+def _choose(policy: str) -> Choose:
+    return load_user_policy(policy) if ":" in policy or policy.endswith(".py") else load_policy(policy)
+
+
+def _results_path(output: OutputOptions) -> Path | None:
+    if output.output is not None:
+        return output.output
+    if output.json:
+        return None
+    number = 1
+    while (path := Path(f"understudy-results-{number}")).exists():
+        number += 1
+    return path
+
+
+def _comparison(
+    experiment: Experiment, setup: EngineSetup, trace: Trace, finished: FinishedRuns
+) -> Comparison:
+    fleet, arrivals = asdict(experiment.fleet), asdict(experiment.arrivals)
+    settings = {
+        **fleet,
+        **{name: value for name, value in arrivals.items() if value is not None},
+        **asdict(setup.config),
+        "tensor_parallel_size": experiment.engine.tensor_parallel_size,
+        "pipeline_parallel_size": experiment.engine.pipeline_parallel_size,
+        "kv_cache_dtype": experiment.engine.kv_cache_dtype,
+        "trace_format": trace.format,
+        "latency": setup.latency_source,
+    }
+    return Comparison(
+        understudy_version=__version__,
+        vllm_version=VLLM_VERSION,
+        command=command_line(
+            experiment.words, (experiment.fleet, experiment.arrivals, experiment.engine, experiment.latency)
+        ),
+        trace=trace.name,
+        trace_sha256=trace.sha256,
+        settings=settings,
+        notes=[*setup.notes, *notes_on(finished.runs, setup)],
+        interrupted=finished.interrupted,
+        runs=[run.summary for run in finished.runs],
+    )

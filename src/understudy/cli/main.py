@@ -1,0 +1,60 @@
+"""The command `understudy`: finds the subcommand, and turns errors into one line and an exit status.
+
+0 success, 1 bad input or output, 2 wrong usage, 130 interrupted by Ctrl-C.
+"""
+
+import os
+import sys
+from typing import NoReturn
+
+from cyclopts import App, CycloptsError
+
+from understudy import VLLM_VERSION, __version__
+from understudy.cli.status import FAILED, INTERRUPTED, SUCCESS, WRONG_USAGE
+from understudy.errors import UnderstudyError, UsageError
+
+app = App(
+    name="understudy",
+    help=f"A stand-in for vLLM {VLLM_VERSION} that needs no GPU: the same decisions, in virtual time.",
+    version=f"understudy {__version__} (as vLLM {VLLM_VERSION})",
+)
+# The modules are imported only when their command runs, so the summaries stand here.
+for _path, _summary in (
+    ("simulate:simulate", "Replay a workload over a fleet of engines, in virtual time."),
+    ("simulate:compare", "Replay the same workload under each of several routing policies."),
+    ("demo:demo", "Compare three routing policies on 1,000 real requests."),
+    ("capacity:capacity", "Print where every byte of a GPU goes, and how many KV-cache blocks remain."),
+    ("generate:generate", "Print a generated workload as JSON lines."),
+    ("step_log:step_log", "Print what the scheduler decides in each step, to be compared with vLLM's own."),
+):
+    app.command(f"understudy.cli.{_path}", help=_summary)
+
+
+def run() -> NoReturn:
+    """Run the command line of this process and exit."""
+    sys.exit(status_of(sys.argv[1:]))
+
+
+def status_of(arguments: list[str]) -> int:
+    """Run one command line and return its exit status; what went wrong is told on standard error, in one line."""
+    try:
+        status = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()
+    except UsageError as error:
+        return _fail(str(error), WRONG_USAGE)
+    except UnderstudyError as error:
+        return _fail(str(error), FAILED)
+    except CycloptsError as error:
+        return _fail(f"{error} See understudy --help.", WRONG_USAGE)
+    except KeyboardInterrupt:
+        return _fail("interrupted; nothing was written", INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has gone; Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    return status if isinstance(status, int) else SUCCESS
+
+
+def _fail(message: str, status: int) -> int:
+    print(f"understudy: {' '.join(message.split())}", file=sys.stderr)
+    return status

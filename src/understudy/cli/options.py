@@ -1,0 +1,139 @@
+"""The flags that several commands share, as groups; vLLM's own engine flags are `EngineChoices` of the fleet."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Group, Parameter
+
+from understudy.errors import UsageError
+from understudy.fleet import EngineChoices, LatencyChoices, NewsTiming
+from understudy.routing import Knowledge
+from understudy.workload import (
+    Arrivals,
+    ClosedLoop,
+    OpenLoop,
+    WorkloadRequest,
+    bursty,
+    constant,
+    poisson,
+    scaled,
+)
+
+_NS_PER_SECOND = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetOptions:
+    """Which engines, how many, and what the router knows of them."""
+
+    workers: int = 4
+    """Number of engines."""
+    model: str = "llama-2-13b"
+    """A model of the catalogue, or the path of a Hugging Face config.json."""
+    gpu: str = "a100-40gb"
+    """A GPU of the catalogue."""
+    knowledge: Literal["exact", "events", "heartbeat", "own"] = "exact"
+    """What the router knows: everything at once (exact), KV events that come late (events), the workers'
+    heartbeats and full lists of their blocks (heartbeat), or only what it sent where (own)."""
+    news_delay_seconds: float = 0.05
+    """How late events and heartbeats reach the router."""
+    heartbeat_seconds: float = 1.0
+    """Time between a worker's heartbeats."""
+    synchronisation_seconds: float = 5.0
+    """Time between full lists of a worker's blocks, with --knowledge heartbeat."""
+    seed: int = 0
+    """Seeds whatever is left to chance."""
+
+    def news_timing(self) -> NewsTiming:
+        """Return how late and how often the router hears of its workers."""
+        return NewsTiming(
+            delay_ns=_ns("--news-delay-seconds", self.news_delay_seconds),
+            heartbeat_ns=_ns("--heartbeat-seconds", self.heartbeat_seconds),
+            synchronisation_ns=_ns("--synchronisation-seconds", self.synchronisation_seconds),
+        )
+
+    def router_knowledge(self) -> Knowledge:
+        """Return what the router knows."""
+        return Knowledge(self.knowledge)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArrivalOptions:
+    """When requests arrive."""
+
+    arrivals: Literal["trace", "poisson", "bursty", "constant", "closed"] = "trace"
+    """When requests arrive: as in the trace; at random, with or without bursts, or evenly, at --rate; or as
+    --concurrency clients send them, each waiting for its answer (closed)."""
+    rate: float | None = None
+    """Requests per second, for poisson, bursty and constant arrivals."""
+    burstiness: float | None = None
+    """Shape of the gamma distribution of bursty arrivals: 1 is Poisson, lower comes in heavier bursts.
+    [default: 0.25]"""
+    concurrency: int | None = None
+    """Number of clients, for closed arrivals."""
+    think_seconds: float | None = None
+    """How long a client waits between an answer and its next request, for closed arrivals. [default: 0]"""
+    speed: float | None = None
+    """How much faster than recorded the trace is played. [default: 1]"""
+    limit: int | None = None
+    """Read only so many requests."""
+
+    def check(self) -> None:
+        """Raise UsageError for flags that do not go together."""
+        kind = self.arrivals
+        _only_with("--rate", self.rate, kind, ("poisson", "bursty", "constant"), needed=True)
+        _only_with("--burstiness", self.burstiness, kind, ("bursty",))
+        _only_with("--concurrency", self.concurrency, kind, ("closed",), needed=True)
+        _only_with("--think-seconds", self.think_seconds, kind, ("closed",))
+        _only_with("--speed", self.speed, kind, ("trace",))
+        if self.limit is not None and self.limit < 1:
+            raise UsageError(f"--limit must be at least 1, got {self.limit}")
+
+    def arrange(self, requests: Iterable[WorkloadRequest], seed: int) -> Arrivals:
+        """Return the requests as they arrive."""
+        rate = self.rate or 0.0
+        match self.arrivals:
+            case "closed":
+                think_ns = _ns("--think-seconds", self.think_seconds or 0.0)
+                return ClosedLoop(requests, concurrency=self.concurrency or 0, think_ns=think_ns)
+            case "poisson":
+                return OpenLoop(poisson(requests, rate, seed))
+            case "bursty":
+                burstiness = 0.25 if self.burstiness is None else self.burstiness
+                return OpenLoop(bursty(requests, rate, seed, burstiness))
+            case "constant":
+                return OpenLoop(constant(requests, rate))
+            case _:
+                return OpenLoop(requests if self.speed is None else scaled(requests, self.speed))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputOptions:
+    """Where results go."""
+
+    output: Path | None = None
+    """Folder for the results, made anew. [default: the next free understudy-results-N; none with --json]"""
+    json: Annotated[bool, Parameter(negative="")] = False
+    """Print the summary as one JSON document on standard output."""
+
+
+Engine = Annotated[EngineChoices, Parameter(name="*", group=Group("Engine: vLLM's flags", sort_key=4))]
+Latency = Annotated[LatencyChoices, Parameter(name="*", group=Group("Latency: linear model", sort_key=5))]
+Fleet = Annotated[FleetOptions, Parameter(name="*", group=Group("Fleet", sort_key=2))]
+When = Annotated[ArrivalOptions, Parameter(name="*", group=Group("Arrivals", sort_key=3))]
+Output = Annotated[OutputOptions, Parameter(name="*", group=Group("Output", sort_key=6))]
+
+
+def _only_with(flag: str, value: object, kind: str, kinds: tuple[str, ...], *, needed: bool = False) -> None:
+    if value is not None and kind not in kinds:
+        raise UsageError(f"{flag} goes with --arrivals {' or '.join(kinds)}, not with {kind}")
+    if needed and value is None and kind in kinds:
+        raise UsageError(f"--arrivals {kind} needs {flag}")
+
+
+def _ns(flag: str, seconds: float) -> int:
+    if not 0.0 <= seconds < 1e9:
+        raise UsageError(f"{flag} must be a number of seconds from 0 to 1e9, got {seconds}")
+    return round(seconds * _NS_PER_SECOND)

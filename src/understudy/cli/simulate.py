@@ -1,0 +1,80 @@
+"""`understudy simulate` and `understudy compare`: a workload through a fleet, under one or more policies."""
+
+from understudy.cli.experiment import Experiment, run_experiment
+from understudy.cli.options import (
+    ArrivalOptions,
+    Engine,
+    Fleet,
+    FleetOptions,
+    Latency,
+    Output,
+    OutputOptions,
+    When,
+)
+from understudy.errors import UsageError
+from understudy.fleet import EngineChoices, LatencyChoices
+
+
+def simulate(
+    trace: str,
+    /,
+    *,
+    policy: str = "prefix",
+    fleet: Fleet = FleetOptions(),
+    arrivals: When = ArrivalOptions(),
+    engine: Engine = EngineChoices(),
+    latency: Latency = LatencyChoices(),
+    output: Output = OutputOptions(),
+) -> int:
+    """Replay a workload over a fleet of engines, in virtual time.
+
+    Parameters
+    ----------
+    trace
+        A workload file (Mooncake, Azure or our own JSONL; also .gz), - for standard input, a built-in sample
+        (conversation, conversation-1k), or a generator (chat:requests=500,seed=7).
+    policy
+        The routing policy, or your own: FILE.py:FUNCTION.
+    """
+    return run_experiment(
+        Experiment(
+            ("simulate", trace, "--policy", policy),
+            trace,
+            (policy,),
+            fleet,
+            arrivals,
+            engine,
+            latency,
+            output,
+        )
+    )
+
+
+def compare(
+    trace: str,
+    /,
+    *,
+    policy: str = "prefix,round-robin,least-loaded",
+    fleet: Fleet = FleetOptions(),
+    arrivals: When = ArrivalOptions(),
+    engine: Engine = EngineChoices(),
+    latency: Latency = LatencyChoices(),
+    output: Output = OutputOptions(),
+) -> int:
+    """Replay the same workload under each of several routing policies, side by side.
+
+    Parameters
+    ----------
+    trace
+        As for simulate.
+    policy
+        Routing policies, separated by commas.
+    """
+    policies = tuple(name.strip() for name in policy.split(","))
+    if len(set(policies)) < len(policies) or "" in policies:
+        raise UsageError(f"--policy must name different policies, separated by single commas, got {policy!r}")
+    return run_experiment(
+        Experiment(
+            ("compare", trace, "--policy", policy), trace, policies, fleet, arrivals, engine, latency, output
+        )
+    )
