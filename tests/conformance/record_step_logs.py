@@ -11,7 +11,6 @@ import os
 import tempfile
 from collections import deque
 from collections.abc import Iterable, Sequence
-from functools import cache
 from pathlib import Path
 
 import torch
@@ -62,13 +61,6 @@ SCHEDULER_OPTIONS = (
 )
 
 
-@cache
-def _model_folder() -> str:
-    folder = tempfile.mkdtemp(prefix="llama-config-")
-    (Path(folder) / "config.json").write_text(json.dumps(SMALL_LLAMA), encoding="utf-8")
-    return folder
-
-
 class _Published:
     """Stands where vLLM's event publisher stands."""
 
@@ -82,10 +74,10 @@ class _Published:
         pass
 
 
-def _scheduler(config: Json) -> Scheduler:
+def _scheduler(config: Json, model_folder: str) -> Scheduler:
     size, num_blocks = config["block_size"], config["num_gpu_blocks"]
     model = ModelConfig(
-        model=_model_folder(),
+        model=model_folder,
         skip_tokenizer_init=True,
         dtype="float16",
         seed=0,
@@ -127,12 +119,12 @@ def _scheduler(config: Json) -> Scheduler:
 class _Recording:
     """One case on its way through vLLM's scheduler."""
 
-    def __init__(self, case: Case) -> None:
+    def __init__(self, case: Case, model_folder: str) -> None:
         config = case.config
         self._workload = case.workload
         self._by_id = {request["id"]: request for request in case.workload}
         self._num_sampled = dict.fromkeys(self._by_id, 0)
-        self._scheduler = _scheduler(config)
+        self._scheduler = _scheduler(config, model_folder)
         self._scheduler.kv_event_publisher = self._published = _Published()
         self._hasher = None
         if config["enable_prefix_caching"]:
@@ -243,14 +235,14 @@ def _hex(hashes: Sequence[int]) -> list[str]:
     return [f"{block_hash:x}" for block_hash in hashes]
 
 
-def record(case: Case) -> Json:
+def record(case: Case, model_folder: str) -> Json:
     """Return the recording of a case: what was asked, with which vLLM, and what came of it."""
     return {
         "vllm": vllm.__version__,
         "hash_seed": HASH_SEED,
         "config": case.config,
         "workload": case.workload,
-        "log": _Recording(case).log(),
+        "log": _Recording(case, model_folder).log(),
     }
 
 
@@ -264,11 +256,13 @@ def main() -> None:
     arguments = parser.parse_args()
     os.environ["PYTHONHASHSEED"] = HASH_SEED  # where vLLM looks for the seed of its block hashes
     arguments.output.mkdir(parents=True, exist_ok=True)
-    for seed in range(arguments.seed, arguments.seed + arguments.count):
-        for mode in ("sync", "async"):
-            case = random_case(seed, async_scheduling=mode == "async", num_requests=arguments.requests)
-            data = json.dumps(record(case), separators=(",", ":")).encode()
-            (arguments.output / f"{mode}_{seed:04}.json.gz").write_bytes(gzip.compress(data, mtime=0))
+    with tempfile.TemporaryDirectory() as model_folder:
+        (Path(model_folder) / "config.json").write_text(json.dumps(SMALL_LLAMA), encoding="utf-8")
+        for seed in range(arguments.seed, arguments.seed + arguments.count):
+            for mode in ("sync", "async"):
+                case = random_case(seed, async_scheduling=mode == "async", num_requests=arguments.requests)
+                data = json.dumps(record(case, model_folder), separators=(",", ":")).encode()
+                (arguments.output / f"{mode}_{seed:04}.json.gz").write_bytes(gzip.compress(data, mtime=0))
 
 
 if __name__ == "__main__":

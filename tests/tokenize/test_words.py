@@ -1,11 +1,12 @@
 """The laws of the stand-in tokenizer."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from understudy.tokenize import VOCABULARY_SIZE, encode
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_every_text_has_ids_within_the_vocabulary(text: str) -> None:
     """Any text at all becomes ids, none only if it is empty, and at most one for each character."""
@@ -15,6 +16,7 @@ def test_every_text_has_ids_within_the_vocabulary(text: str) -> None:
     assert len(ids) <= len(text)
 
 
+@settings(deadline=None)
 @given(st.text(), st.text())
 def test_a_text_cut_at_the_end_of_a_word_gives_the_first_ids(start: str, rest: str) -> None:
     """Texts that share their first words share their first ids."""
@@ -23,6 +25,7 @@ def test_a_text_cut_at_the_end_of_a_word_gives_the_first_ids(start: str, rest: s
     assert encode(f"{words} {rest}")[: len(ids)] == ids
 
 
+@settings(deadline=None)
 @given(st.text(alphabet=st.characters(categories=["Cs"]), min_size=1))
 def test_half_a_surrogate_pair_is_no_error(text: str) -> None:
     """Text that has no UTF-8 form is still text."""

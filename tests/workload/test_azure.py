@@ -5,7 +5,7 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.workload.lines import AZURE_HEADER, read
 
@@ -40,6 +40,7 @@ def test_times_count_from_the_first_row(tmp_path: Path) -> None:
     ]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 100_000), min_size=2, max_size=6), st.sampled_from([1, 16, 512]))
 def test_no_two_prompts_share_a_block(lengths: list[int], block_size: int) -> None:
     """Nothing is known of the prompts' content, so no cache can find any of it."""

@@ -12,7 +12,7 @@ from understudy.workload import WorkloadRequest
 
 
 def test_a_line_is_a_request_of_segments(tmp_path: Path) -> None:
-    """Milliseconds become nanoseconds; hash ids name 512 tokens each; ids count from 0; blank lines do not count."""
+    """Times become nanoseconds; hash ids name 512 tokens each; ids count from 0; blank lines do not."""
     requests = read(tmp_path / "t", mooncake(), "", "  ", mooncake(timestamp=5.25, extra={"ignored": [1]}))
     prompt = SegmentPrompt(600, (0, 1), 512)
     assert requests == [

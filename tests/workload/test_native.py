@@ -6,7 +6,7 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.workload.lines import native, read
 
@@ -55,6 +55,8 @@ def _requests(draw: st.DrawFn, time_ns: int, prompts: st.SearchStrategy[Prompt])
     )
 
 
+# The first text that is ever drawn in a checkout waits for tables of all characters.
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(workloads())
 def test_reading_gives_back_what_was_written(requests: list[WorkloadRequest]) -> None:
     """Write, then read: the same requests, to the nanosecond."""
@@ -101,7 +103,8 @@ def test_outputs_alone_say_how_many(tmp_path: Path) -> None:
 
 
 PROMPT = (
-    "prompt must be a list of token ids, a text, or an object with num_tokens, segment_ids and segment_tokens; "
+    "prompt must be a list of token ids, a text, or an object with num_tokens, segment_ids and "
+    "segment_tokens, "
     "none of them empty"
 )
 IDS = "outputs must be a list of token ids, integers from 0 to 4,294,967,295"

@@ -7,7 +7,7 @@ from math import inf, isclose, nan, sqrt
 from statistics import fmean, pstdev
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from understudy.engine import TokenPrompt
@@ -44,7 +44,7 @@ def gaps_seconds(retimed: Iterable[WorkloadRequest]) -> list[float]:
 @pytest.mark.parametrize("rate", [0.01, 3.0, 1000.0])
 @pytest.mark.parametrize("burstiness", [0.25, 1.0, 4.0, None])
 def test_mean_and_variation_are_those_of_the_distribution(rate: float, burstiness: float | None) -> None:
-    """Gaps have the mean 1/rate and the coefficient of variation 1/sqrt(burstiness), which is 1 for Poisson."""
+    """Gaps have the mean 1/rate and the variation 1/sqrt(burstiness), which is 1 for Poisson."""
     workload = requests(range(NUM_GAPS + 1))
     retimed = poisson(workload, rate, 7) if burstiness is None else bursty(workload, rate, 7, burstiness)
     gaps = gaps_seconds(retimed)
@@ -54,6 +54,7 @@ def test_mean_and_variation_are_those_of_the_distribution(rate: float, burstines
     assert isclose(pstdev(gaps) / fmean(gaps), variation, rel_tol=0.1)
 
 
+@settings(deadline=None)
 @given(rates, st.integers(2, 500))
 def test_even_arrivals_never_drift(rate: float, count: int) -> None:
     """The nth request arrives n / rate seconds after the first, to the nanosecond."""
@@ -68,6 +69,7 @@ def test_a_rate_means_what_is_written() -> None:
     assert times == [0, 10 * NS_PER_SECOND, 20 * NS_PER_SECOND, 30 * NS_PER_SECOND]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 10**18)).map(sorted), st.floats(1e-3, 1e3))
 def test_scaling_divides_every_time(times_ns: list[int], speed: float) -> None:
     """Twice the speed is half the time; the original speed changes nothing."""
@@ -85,6 +87,7 @@ RETIMERS: list[Callable[[list[WorkloadRequest], float, int], Iterator[WorkloadRe
 ]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 10**15)).map(sorted), rates, st.integers(0, 2**63), st.sampled_from(range(4)))
 def test_only_the_time_changes_and_never_runs_back(
     times_ns: list[int], rate: float, seed: int, which: int

@@ -16,7 +16,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.workload.lines import AZURE_HEADER, mooncake, native
 
@@ -67,7 +67,7 @@ def test_the_samples_are_what_their_readme_says() -> None:
 
 @pytest.mark.parametrize("name", VALID)
 def test_every_format_is_recognised_packed_or_not(tmp_path: Path, name: str) -> None:
-    """A file's format and packing are told by what is in it, not by its name; a byte order mark does no harm."""
+    """Format and packing are told by what is in a file, not its name; a byte order mark does no harm."""
     content = text_of(VALID[name])
     plain, packed, marked = tmp_path / "plain.gz", tmp_path / "packed.txt", tmp_path / "marked"
     plain.write_bytes(b"\n" + content)
@@ -196,6 +196,13 @@ def test_a_line_without_end_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path
     path = tmp_path / "t"
     path.write_bytes(text_of([mooncake(), "x" * 200]))
     assert opening_error(path) == f"{path}: line 2: longer than 200 bytes"
+    path.write_bytes(b"x" * 10_000_000)
+    tracemalloc.start()
+    try:
+        assert opening_error(path) == f"{path}: line 1: longer than 200 bytes"
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def peak_bytes(trace: Trace) -> int:
@@ -279,6 +286,7 @@ def damaged_files(draw: st.DrawFn) -> bytes:
     return content
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200) | damaged_files() | strange_records())
 @example(b"\x1f\x8b")
 @example(b'{"hash_ids": 1, "\xff": 1}')

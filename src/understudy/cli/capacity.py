@@ -77,11 +77,11 @@ def capacity(
     if json:
         sys.stdout.buffer.write(to_json(memory))
     else:
-        _print(memory)
+        _print(memory, choices)
 
 
-def _print(memory: Capacity) -> None:
-    """Print the terms as a sum that adds up."""
+def _print(memory: Capacity, choices: EngineChoices) -> None:
+    """Print the terms as a sum that adds up, or, where the KV cache is as large as was asked for, as a list."""
     console = Console(soft_wrap=True)
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column()
@@ -92,15 +92,20 @@ def _print(memory: Capacity) -> None:
     def row(label: str, count: int, why: str = "", *, is_bytes: bool = True) -> None:
         table.add_row(label, f"{count:,}", f"{count / _GIB:,.2f} GiB" if is_bytes else "", why)
 
+    is_sum = choices.kv_cache_memory_bytes is None
+    minus = "- " if is_sum else ""
     row("memory of the GPU", memory.total_bytes)
-    row("for vLLM", memory.requested_bytes, f"x {memory.gpu_memory_utilization}, rounded up")
-    row("- weights", memory.weight_bytes)
-    row("- activation peak", memory.activation_bytes)
-    row("- CUDA graphs", memory.cuda_graph_bytes)
-    row("- CUDA context", memory.context_bytes)
-    row("= KV cache", memory.available_bytes)
+    if is_sum:
+        row("for vLLM", memory.requested_bytes, f"x {memory.gpu_memory_utilization}, rounded up")
+    row(f"{minus}weights", memory.weight_bytes)
+    row(f"{minus}activation peak", memory.activation_bytes)
+    row(f"{minus}CUDA graphs", memory.cuda_graph_bytes)
+    row(f"{minus}CUDA context", memory.context_bytes)
+    row("= KV cache" if is_sum else "KV cache", memory.available_bytes, "" if is_sum else "as given")
     row("one block", memory.block_bytes, f"{memory.num_layers} layers x {memory.page_bytes:,} bytes")
-    row("blocks", memory.num_gpu_blocks, "KV cache / one block, rounded down", is_bytes=False)
+    is_quotient = choices.num_gpu_blocks_override is None
+    why = "KV cache / one block, rounded down" if is_quotient else "as given"
+    row("blocks", memory.num_gpu_blocks, why, is_bytes=False)
     row("tokens", memory.kv_cache_tokens, f"(blocks - 1) x {memory.block_size}", is_bytes=False)
     console.print(
         f"{memory.model} on {memory.gpu}, a GPU of {memory.tensor_parallel_size} x {memory.pipeline_parallel_size}"

@@ -1,24 +1,17 @@
 """`understudy demo`: a comparison that shows what the tool is for, on a built-in piece of a real trace."""
 
-from pathlib import Path
-
 from understudy.cli.experiment import Experiment, run_experiment
-from understudy.cli.options import ArrivalOptions, FleetOptions, OutputOptions
+from understudy.cli.options import ArrivalOptions, FleetOptions, Output, OutputOptions
 from understudy.fleet import EngineChoices, LatencyChoices
 
 TRACE = "conversation-1k"
 POLICIES = ("prefix", "round-robin", "least-loaded")
 
 
-def demo(*, output: Path | None = None) -> int:
+def demo(*, output: Output = OutputOptions()) -> int:
     """Compare three routing policies on 1,000 real requests.
 
     The requests are the first of Mooncake's conversation trace, sent to four Llama-3.1-8B engines on B200 GPUs.
-
-    Parameters
-    ----------
-    output
-        Folder for the results, made anew. [default: the next free understudy-results-N]
     """
     return run_experiment(
         Experiment(
@@ -29,6 +22,6 @@ def demo(*, output: Path | None = None) -> int:
             ArrivalOptions(),
             EngineChoices(),
             LatencyChoices(),
-            OutputOptions(output=output),
+            output,
         )
     )

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext, redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -48,7 +48,25 @@ class Experiment:
 
 
 def run_experiment(experiment: Experiment) -> int:
-    """Run an experiment and return the exit status; all that can be checked is checked before the first run."""
+    """Run an experiment, print and write what it found, and return the exit status."""
+    # A user's policy may print, but standard output is for the JSON document alone.
+    with redirect_stdout(sys.stderr) if experiment.output.json else nullcontext():
+        comparison, path = _run(experiment)
+    if experiment.output.json:
+        sys.stdout.buffer.write(to_json(comparison))
+    else:
+        print_comparison(comparison, Console(soft_wrap=False))
+    if path is not None:
+        where = sys.stderr if experiment.output.json else sys.stdout
+        print(f"\nReport: {path / 'report.html'}", file=where)
+    if comparison.interrupted:
+        print("understudy: interrupted; the results cover what had happened until then", file=sys.stderr)
+        return INTERRUPTED
+    return SUCCESS
+
+
+def _run(experiment: Experiment) -> tuple[Comparison, Path | None]:
+    """Return the results, and their folder if there is one; all that can be checked is checked before the first run."""
     experiment.arrivals.check()
     setup = engine_setup(experiment.fleet.model, experiment.fleet.gpu, experiment.engine, experiment.latency)
     configs = [_fleet_config(experiment, setup, name) for name in experiment.policies]
@@ -64,17 +82,7 @@ def run_experiment(experiment: Experiment) -> int:
         if folder is not None:
             records = {run.summary.policy: run.records for run in finished.runs}
             write_results(folder, comparison, records, comparison_html(comparison))
-    if experiment.output.json:
-        sys.stdout.buffer.write(to_json(comparison))
-    else:
-        print_comparison(comparison, Console(soft_wrap=False))
-    if path is not None:
-        where = sys.stderr if experiment.output.json else sys.stdout
-        print(f"\nReport: {path / 'report.html'}", file=where)
-    if finished.interrupted:
-        print("understudy: interrupted; the results cover what had happened until then", file=sys.stderr)
-        return INTERRUPTED
-    return SUCCESS
+    return comparison, path
 
 
 def _fleet_config(experiment: Experiment, setup: EngineSetup, policy: str) -> FleetConfig:
@@ -100,7 +108,8 @@ def _results_path(output: OutputOptions) -> Path | None:
     if output.json:
         return None
     number = 1
-    while (path := Path(f"understudy-results-{number}")).exists():
+    # A run that is under way still writes beside its final place.
+    while (path := Path(f"understudy-results-{number}")).exists() or any(Path().glob(f".{path}-*")):
         number += 1
     return path
 
@@ -128,7 +137,7 @@ def _comparison(
         trace=trace.name,
         trace_sha256=trace.sha256,
         settings=settings,
-        notes=[*setup.notes, *notes_on(finished.runs, setup)],
+        notes=[*setup.notes, *notes_on(finished.runs, setup, experiment.fleet.model, experiment.engine)],
         interrupted=finished.interrupted,
         runs=[run.summary for run in finished.runs],
     )

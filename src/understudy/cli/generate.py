@@ -2,10 +2,11 @@
 
 import sys
 
+from understudy.cli.options import TraceName
 from understudy.workload import open_trace, write_native
 
 
-def generate(generator: str, /) -> None:
+def generate(generator: TraceName, /) -> None:
     """Print a workload as JSON lines in understudy's own format.
 
     Parameters

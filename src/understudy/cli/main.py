@@ -5,6 +5,7 @@
 
 import os
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 from cyclopts import App, CycloptsError
@@ -32,6 +33,7 @@ for _path, _summary in (
 
 def run() -> NoReturn:
     """Run the command line of this process and exit."""
+    _make_streams_safe()
     sys.exit(status_of(sys.argv[1:]))
 
 
@@ -45,14 +47,26 @@ def status_of(arguments: list[str]) -> int:
     except UnderstudyError as error:
         return _fail(str(error), FAILED)
     except CycloptsError as error:
-        return _fail(f"{error} See understudy --help.", WRONG_USAGE)
+        command = " ".join(("understudy", *(error.command_chain or ())))
+        return _fail(f"{error} See {command} --help.", WRONG_USAGE)
     except KeyboardInterrupt:
-        return _fail("interrupted; nothing was written", INTERRUPTED)
-    except BrokenPipeError:
-        # Whoever read our output has gone; Python would complain once more when it flushes at exit.
+        return _fail("interrupted", INTERRUPTED)
+    except OSError as error:
+        # Standard output cannot be written; Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
+        reader_has_gone = isinstance(error, BrokenPipeError)
+        return FAILED if reader_has_gone else _fail(str(error), FAILED)
     return status if isinstance(status, int) else SUCCESS
+
+
+def _make_streams_safe() -> None:
+    """Let nothing fail because a stream was closed by whoever started us, or has no letter for what it is told."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - open until the end
+        else:
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _fail(message: str, status: int) -> int:

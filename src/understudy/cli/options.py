@@ -22,6 +22,7 @@ from understudy.workload import (
 )
 
 _NS_PER_SECOND = 1_000_000_000
+_MIN_INTERVAL_SECONDS = 0.001
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,10 +49,19 @@ class FleetOptions:
 
     def news_timing(self) -> NewsTiming:
         """Return how late and how often the router hears of its workers."""
+        heartbeat_ns = _ns("--heartbeat-seconds", self.heartbeat_seconds, _MIN_INTERVAL_SECONDS)
+        synchronisation_ns = _ns(
+            "--synchronisation-seconds", self.synchronisation_seconds, _MIN_INTERVAL_SECONDS
+        )
+        if synchronisation_ns % heartbeat_ns:
+            raise UsageError(
+                f"--synchronisation-seconds ({self.synchronisation_seconds}) must be a multiple of "
+                f"--heartbeat-seconds ({self.heartbeat_seconds})"
+            )
         return NewsTiming(
             delay_ns=_ns("--news-delay-seconds", self.news_delay_seconds),
-            heartbeat_ns=_ns("--heartbeat-seconds", self.heartbeat_seconds),
-            synchronisation_ns=_ns("--synchronisation-seconds", self.synchronisation_seconds),
+            heartbeat_ns=heartbeat_ns,
+            synchronisation_ns=synchronisation_ns,
         )
 
     def router_knowledge(self) -> Knowledge:
@@ -119,6 +129,14 @@ class OutputOptions:
     """Print the summary as one JSON document on standard output."""
 
 
+def _is_no_flag(_type: object, trace: str) -> None:
+    if trace.startswith("-") and trace != "-":
+        raise UsageError(f"unknown option {trace}; a file of that name is given as ./{trace}")
+
+
+TraceName = Annotated[str, Parameter(allow_leading_hyphen=True, validator=_is_no_flag)]
+"""What `open_trace` opens; `-` is no flag here."""
+
 Engine = Annotated[EngineChoices, Parameter(name="*", group=Group("Engine: vLLM's flags", sort_key=4))]
 Latency = Annotated[LatencyChoices, Parameter(name="*", group=Group("Latency: linear model", sort_key=5))]
 Fleet = Annotated[FleetOptions, Parameter(name="*", group=Group("Fleet", sort_key=2))]
@@ -133,7 +151,7 @@ def _only_with(flag: str, value: object, kind: str, kinds: tuple[str, ...], *, n
         raise UsageError(f"--arrivals {kind} needs {flag}")
 
 
-def _ns(flag: str, seconds: float) -> int:
-    if not 0.0 <= seconds < 1e9:
-        raise UsageError(f"{flag} must be a number of seconds from 0 to 1e9, got {seconds}")
+def _ns(flag: str, seconds: float, least: float = 0.0) -> int:
+    if not least <= seconds <= 1e9:
+        raise UsageError(f"{flag} must be a number of seconds from {least:g} to 1e9, got {seconds}")
     return round(seconds * _NS_PER_SECOND)

@@ -9,6 +9,7 @@ from understudy.cli.options import (
     Latency,
     Output,
     OutputOptions,
+    TraceName,
     When,
 )
 from understudy.errors import UsageError
@@ -16,7 +17,7 @@ from understudy.fleet import EngineChoices, LatencyChoices
 
 
 def simulate(
-    trace: str,
+    trace: TraceName,
     /,
     *,
     policy: str = "prefix",
@@ -51,7 +52,7 @@ def simulate(
 
 
 def compare(
-    trace: str,
+    trace: TraceName,
     /,
     *,
     policy: str = "prefix,round-robin,least-loaded",

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 import msgspec
@@ -31,38 +32,44 @@ def step_log(config: Path, workload: Path, /) -> None:
     """
     encoder = msgspec.json.Encoder()
     seed = os.environ.get("PYTHONHASHSEED", DEFAULT_HASH_SEED)
-    for record in run_step_log(_config(config), _workload(workload), hash_seed=seed):
-        sys.stdout.buffer.write(encoder.encode(record) + b"\n")
+    records = run_step_log(_config(config), _workload(workload), hash_seed=seed)
+    try:
+        for record in records:
+            sys.stdout.buffer.write(encoder.encode(record) + b"\n")
+    except InputError as error:
+        raise InputError(f"{workload}: {error}") from None
 
 
 def _config(path: Path) -> EngineConfig:
     try:
-        given = msgspec.json.decode(_read(path), type=dict[str, object])
-        for name in given:
-            if name not in EngineConfig.__dataclass_fields__:
-                raise InputError(
-                    f"{path}: {unknown_name('setting', name, EngineConfig.__dataclass_fields__)}"
-                )
+        given = _named_values("setting", _read(path), EngineConfig.__dataclass_fields__)
         return msgspec.convert({**_DEFAULTS, **given}, EngineConfig)
-    except msgspec.MsgspecError as error:
-        raise InputError(f"{path}: {error}") from None
-    except UsageError as error:
+    except (msgspec.MsgspecError, UsageError) as error:
         raise InputError(f"{path}: {error}") from None
 
 
 def _workload(path: Path) -> list[StepRequest]:
-    decoder = msgspec.json.Decoder(StepRequest)
     requests: list[StepRequest] = []
     for number, line in enumerate(_read(path).splitlines(), start=1):
         if not line.strip():
             continue
         try:
-            requests.append(decoder.decode(line))
-        except (msgspec.MsgspecError, InputError) as error:
+            given = _named_values("field", line, StepRequest.__dataclass_fields__)
+            requests.append(msgspec.convert(given, StepRequest))
+        except (msgspec.MsgspecError, UsageError, InputError) as error:
             raise TraceError(f"{path}: line {number}: {error}") from None
     if not requests:
         raise TraceError(f"{path}: holds no requests")
     return requests
+
+
+def _named_values(kind: str, text: bytes, known: Collection[str]) -> dict[str, object]:
+    """Return the members of a JSON object, all of which must be known."""
+    given = msgspec.json.decode(text, type=dict[str, object])
+    for name in given:
+        if name not in known:
+            raise unknown_name(kind, name, known)
+    return given
 
 
 def _read(path: Path) -> bytes:

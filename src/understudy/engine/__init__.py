@@ -6,7 +6,8 @@ from understudy.engine.events import AllBlocksCleared, BlockRemoved, BlockStored
 from understudy.engine.hashing import BlockHash, BlockHasher, CacheIdentity, LoRA, MultiModalItem, event_hash
 from understudy.engine.prompt import Prompt, SegmentPrompt, TokenPrompt
 from understudy.engine.request import Request, RequestStatus
-from understudy.engine.scheduler import Admission, Sampler, Scheduler, StepPlan
+from understudy.engine.scheduler import Scheduler
+from understudy.engine.step_plan import Admission, Sampler, StepPlan
 
 __all__ = [
     "Admission",

@@ -128,12 +128,18 @@ class BlockPool:
         references = self._references
         last_first = blocks[::-1]
         counts = list(map(references.__getitem__, last_first))
-        if counts.count(1) == len(counts):
-            references.update(dict.fromkeys(last_first, 0))
-            self._evictable.put(last_first)
+        # Others share the first blocks of a prompt, seldom any behind one that they do not share.
+        num_own = counts.count(1)
+        if counts[:num_own].count(1) < num_own:
+            released = list(compress(last_first, map((1).__eq__, counts)))
         else:
-            references.update(zip(last_first, map((-1).__add__, counts), strict=True))
-            self._evictable.put(list(compress(last_first, map((1).__eq__, counts))))
+            released = last_first[:num_own]
+        references.update(dict.fromkeys(released, 0))
+        self._evictable.put(released)
+        if num_own < len(counts):
+            for block, count in zip(last_first, counts, strict=True):
+                if count > 1:
+                    references[block] = count - 1
         self._num_blank += num_blank
 
     def reset(self) -> bool:

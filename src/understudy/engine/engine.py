@@ -9,15 +9,15 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, groupby
-from operator import sub
 from typing import NamedTuple, Protocol
 
 from understudy.engine.config import EngineConfig
+from understudy.engine.decode_group import DecodeGroup
 from understudy.engine.events import KVCacheEvent
 from understudy.engine.hashing import DEFAULT_HASH_SEED
 from understudy.engine.request import Request
-from understudy.engine.scheduler import Sampler, Scheduler, StepPlan
-from understudy.engine.stretch import DecodeStretch, max_stretch
+from understudy.engine.scheduler import Scheduler
+from understudy.engine.step_plan import Sampler, StepPlan
 from understudy.latency import LatencyModel, PrefillChunk, StepShape
 
 
@@ -76,6 +76,9 @@ class Engine:
         self._latency = latency
         self._sample = sample
         self._observer = observer
+        scheduler = self.scheduler
+        self._group = DecodeGroup(config, scheduler.kv_cache, scheduler.hasher, sample)
+        self._group_token_ns: int | None = None
         self._inbox: deque[Request] = deque()
         self._aborts: list[str] = []
         self._in_flight: deque[_StepInFlight] = deque()
@@ -105,14 +108,19 @@ class Engine:
     def step(self, now_ns: int, *, until_ns: int | None = None) -> StepResult:
         """Complete the step that ends now, if one does, and schedule until the pipeline is full.
 
-        Where nothing arrives before `until_ns` (exclusive), steps that only decode are taken many at once. The
-        result is the same as that of single steps.
+        Where nothing arrives before `until_ns` (exclusive), requests that only decode are advanced as a group, and
+        steps in which all do so are taken many at once. The result is the same as that of single steps.
         """
         outputs = self._complete(now_ns) if self._in_flight else []
         self._read_inbox(now_ns)
-        if until_ns is None or not self._stretch(now_ns, until_ns):
-            self._fill_pipeline(now_ns)
-            self._report_gauges(now_ns)
+        if until_ns is None:
+            self._dissolve_group()
+        elif len(self._in_flight) == self._config.pipeline_depth - 1:
+            self._gather_group(now_ns)
+            if self._take_many_steps(now_ns, until_ns):
+                return StepResult(outputs, self._published(), self.next_ns)
+        self._fill_pipeline(now_ns)
+        self._report_gauges(now_ns)
         return StepResult(outputs, self._published(), self.next_ns)
 
     @property
@@ -139,6 +147,7 @@ class Engine:
         self._in_flight.popleft()
         outputs = self.scheduler.complete(step.plan, self._sample)
         self._observe_outputs(outputs, now_ns)
+        self._observe_group(now_ns)
         self._take_events(now_ns)
         return outputs
 
@@ -160,17 +169,19 @@ class Engine:
             request.queued_ns = now_ns
             self.scheduler.add(request)
         if self._aborts:
+            self._dissolve_group()
             self.scheduler.abort(self._aborts)
             self._aborts.clear()
 
     def _fill_pipeline(self, now_ns: int) -> None:
         while len(self._in_flight) < self._config.pipeline_depth:
-            plan = self.scheduler.schedule()
+            plan = self.scheduler.schedule(self._group)
             if plan.is_empty:
                 break
             for admission in plan.new:
                 admission.request.scheduled_ns = now_ns
-            self._launch(plan, now_ns, self._latency.step_ns(_shape(plan)))
+            self._launch(plan, now_ns, self._latency.step_ns(_shape(plan, self._group)))
+            self._group.advance()
         assert self._in_flight or not self.scheduler.has_requests, "some request can never be scheduled"
         if not self._in_flight:
             self._take_events(now_ns)
@@ -181,57 +192,83 @@ class Engine:
         self.busy_ns += duration_ns
         self.num_steps += 1
 
-    def _stretch(self, now_ns: int, until_ns: int) -> bool:
-        """Take as many decode steps as can be scheduled before `until_ns`; False if that is not at least two."""
-        in_flight = self._in_flight
-        if len(in_flight) != self._config.pipeline_depth - 1:
+    # -- decoding in a group -------------------------------------------------------------------------------
+
+    def _gather_group(self, now_ns: int) -> None:
+        """Let those leave the group, and join it, for whom it is time; or dissolve it where memory is short."""
+        group, plans = self._group, [step.plan for step in self._in_flight]
+        group.leave_when_due(plans, self._group_token_ns)
+        joiners: list[Request] = []
+        for request in reversed(self.scheduler.running):
+            if request in group:
+                break
+            joiners.append(request)
+        # Only the first of the batch can be members: one that computes a prompt uses up the budget of those behind.
+        for request in reversed(joiners):
+            if request.last_token_ns != now_ns or group.steps_of(request) < 1:
+                break
+            group.join(request, plans)
+            self._group_token_ns = now_ns
+        if not self.scheduler.can_group(group):
+            self._dissolve_group()
+
+    def _dissolve_group(self) -> None:
+        if self._group:
+            self._group.dissolve([step.plan for step in self._in_flight], self._group_token_ns)
+
+    def _take_many_steps(self, now_ns: int, until_ns: int) -> bool:
+        """Take as many steps as can be scheduled before `until_ns`, if nothing but decoding happens in them.
+
+        Returns False, and does nothing, if that is not at least two.
+        """
+        group, in_flight = self._group, self._in_flight
+        if (
+            not group
+            or len(group) < len(self.scheduler.running)
+            or any(step.plan.scheduled for step in in_flight)
+        ):
             return False
-        count = max_stretch(self.scheduler)
-        if count < 2:
+        count = group.steps_to_leave
+        if count < 2 or not self.scheduler.stays_as_it_is():
             return False
-        running = self.scheduler.running
-        context_tokens = sum(request.num_computed_tokens for request in running)
-        durations = self._latency.decode_steps_ns(len(running), context_tokens, count)
+        durations = self._latency.decode_steps_ns(len(group), group.context_tokens, count)
         start_ns = in_flight[0].end_ns if in_flight else now_ns
         ends = list(accumulate(durations, initial=start_ns))
         # Step i is scheduled when the pipeline has room for it: as step i-1 ends, or as it starts.
         schedules = [now_ns, *ends] if in_flight else ends
-        count = bisect_left(schedules, until_ns, 0, count)
+        count = group.steps_with_room(bisect_left(schedules, until_ns, 0, count))
         if count < 2:
             return False
-        stretch = DecodeStretch(self.scheduler, count)
-        count = stretch.count
-        if count < 2:
-            return False
-        self._observe_stretch(schedules, count)
         self._report_gauges(now_ns)
-        for step, used_blocks in stretch.apply(self._sample):
-            self._report_gauges(schedules[step], used_blocks)
+        for step in range(count):
+            if step:
+                self._observe_group(schedules[step])
+            if waking := group.waking():
+                for request in waking:
+                    group.wake(request)
+                self._report_gauges(schedules[step])
+            group.advance()
             if step + 1 < count:
                 self._take_events(schedules[step + 1])
         in_flight.clear()
         for end_ns in ends[count + 1 - self._config.pipeline_depth : count + 1]:
-            in_flight.append(_StepInFlight(stretch.plan(), end_ns))
+            in_flight.append(_StepInFlight(StepPlan(num_grouped=len(group)), end_ns))
+        self.scheduler.count_steps(count)
         self.busy_ns += sum(durations[:count])
         self.num_steps += count
         return True
 
-    def _observe_stretch(self, schedules: Sequence[int], count: int) -> None:
-        """Every request gets a token whenever one of the steps but the first is scheduled."""
-        running = self.scheduler.running
-        self._observe_outputs(running, schedules[1])
-        if self._observer is not None:
-            gaps = map(sub, schedules[2:count], schedules[1 : count - 1])
-            for gap_ns, same in groupby(gaps):
-                self._observer.inter_token(gap_ns, len(running) * len(list(same)))
-        for request in running:
-            request.last_token_ns = schedules[count - 1]
+    def _observe_group(self, now_ns: int) -> None:
+        """Every member gets a token whenever a step ends."""
+        if self._group and self._group_token_ns is not None:
+            if self._observer is not None:
+                self._observer.inter_token(now_ns - self._group_token_ns, len(self._group))
+            self._group_token_ns = now_ns
 
-    def _report_gauges(self, now_ns: int, used_blocks: int | None = None) -> None:
+    def _report_gauges(self, now_ns: int) -> None:
         if self._observer is not None:
             scheduler = self.scheduler
-            if used_blocks is None:
-                used_blocks = scheduler.kv_cache.pool.num_used_blocks
+            used_blocks = scheduler.kv_cache.pool.num_used_blocks
             self._observer.gauges(now_ns, used_blocks, len(scheduler.running), len(scheduler.waiting))
 
     def _published(self) -> list[tuple[int, KVCacheEvent]]:
@@ -242,9 +279,9 @@ class Engine:
         self._events.extend((now_ns, event) for event in self.scheduler.take_events())
 
 
-def _shape(plan: StepPlan) -> StepShape:
+def _shape(plan: StepPlan, group: DecodeGroup) -> StepShape:
     prefills: list[PrefillChunk] = []
-    num_decodes = context_tokens = 0
+    num_decodes, context_tokens = len(group), group.context_tokens
     for request, num_new in plan.scheduled.items():
         computed = request.num_computed_tokens - num_new
         if computed < request.prefill_end:

@@ -120,11 +120,6 @@ class KVCacheManager:
             self._cache_full_blocks(request, min(length, request.num_tokens))
         return True
 
-    def take_blocks(self, request: Request, count: int) -> None:
-        """Give a request its next blocks; the caller knows that there is room."""
-        self.pool.allocate(count)
-        request.num_blocks += count
-
     def cache_computed(self, request: Request, num_computed_tokens: int) -> None:
         """Cache the full blocks among the first `num_computed_tokens`."""
         self._cache_full_blocks(request, num_computed_tokens)

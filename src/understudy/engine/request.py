@@ -33,13 +33,15 @@ _UNFINISHED = (RequestStatus.RUNNING, RequestStatus.WAITING, RequestStatus.PREEM
 class Request:
     """A request between `Scheduler.add` and its end.
 
-    `serial` is unique in a run; it names the blocks that hold tokens nobody knows. `arrival_time` only orders
+    `serial` is unique in a run; it names the blocks that hold tokens nobody knows. `admission` numbers the latest
+    admission among all of the engine's, which is the order of the running batch. `arrival_time` only orders
     requests of equal priority. `prefill_start` to `prefill_end` are the tokens that
     the latest admission has to compute before the request decodes. The scheduler owns the counters, KVCacheManager the blocks, the engine the
     times (integer nanoseconds, None until they happen).
     """
 
     __slots__ = (
+        "admission",
         "arrival_time",
         "block_hashes",
         "copies",
@@ -115,6 +117,7 @@ class Request:
         self.drop_stale_output = False
         self.is_prefill_chunk = True
         self.num_preemptions = 0
+        self.admission = -1
         self.num_cached_tokens: int | None = None
         self.prefill_start = 0
         self.prefill_end = prompt.num_tokens

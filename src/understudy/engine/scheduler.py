@@ -6,45 +6,17 @@ counted as placeholders. The decisions are those of vllm/v1/core/sched/scheduler
 0.33.0, for text models with full attention; each method names the rule that it follows.
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable
+from itertools import islice
 
 from understudy.engine.config import EngineConfig
+from understudy.engine.decode_group import DecodeGroup, in_order_of_admission
 from understudy.engine.events import KVCacheEvent
 from understudy.engine.hashing import DEFAULT_HASH_SEED, BlockHasher
 from understudy.engine.kv_cache import CachedPrefix, KVCacheManager
 from understudy.engine.request import Request, RequestStatus
 from understudy.engine.request_queue import request_queue
-
-Sampler = Callable[[Request, int], Sequence[int] | None]
-"""Gives the next `count` output tokens of a request, None where nobody knows them; it depends on nothing else."""
-
-
-@dataclass(frozen=True, slots=True)
-class Admission:
-    """A request that entered the running batch, with the prompt tokens that the cache saved it."""
-
-    request: Request
-    cached_tokens: int
-
-
-@dataclass(slots=True)
-class StepPlan:
-    """One step: tokens to compute for each request, in batch order, and what changed since the last plan.
-
-    `mid_prefill` are the scheduled requests that will still have prompt to compute, and so sample no token.
-    """
-
-    scheduled: dict[Request, int] = field(default_factory=dict)
-    mid_prefill: set[Request] = field(default_factory=set)
-    new: list[Admission] = field(default_factory=list)
-    resumed: list[Admission] = field(default_factory=list)
-    preempted: list[Request] = field(default_factory=list)
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether the step computes nothing."""
-        return not self.scheduled
+from understudy.engine.step_plan import Admission, Sampler, StepPlan
 
 
 class Scheduler:
@@ -64,6 +36,7 @@ class Scheduler:
         self.running: list[Request] = []
         self.waiting = request_queue(config.scheduling_policy)
         self.num_preemptions = 0
+        self._num_admissions = 0
         self._num_executed_steps = 0
         self._last_prefill_step = -config.prefill_schedule_interval
         self._prefill_is_capacity_bound = False
@@ -109,18 +82,24 @@ class Scheduler:
 
     # -- deciding a step -----------------------------------------------------------------------------------
 
-    def schedule(self) -> StepPlan:
-        """Decide the next step: running requests first, then admissions, within one budget of tokens."""
+    def schedule(self, group: DecodeGroup | None = None) -> StepPlan:
+        """Decide the next step: running requests first, then admissions, within one budget of tokens.
+
+        Members of `group` get a token each; then there must be room for all that runs, see `can_group`.
+        """
         plan = StepPlan()
         cap = self._prefill_cap()
         defers_prefill = self._defers_prefill()
-        budget, ran_prefill = self._schedule_running(plan, cap, defers_prefill=defers_prefill)
+        if group:
+            budget, ran_prefill = self._schedule_grouped(group, plan, cap, defers_prefill=defers_prefill)
+        else:
+            budget, ran_prefill = self._schedule_running(plan, cap, defers_prefill=defers_prefill)
         admitted_prefill = False
         if not plan.preempted:
             admitted_prefill = self._schedule_waiting(plan, budget, cap, defers_prefill=defers_prefill)
             if not defers_prefill:
                 self._prefill_is_capacity_bound = len(self.waiting) > 0
-        if plan.scheduled:
+        if not plan.is_empty:
             self._num_executed_steps += 1
         if ran_prefill or admitted_prefill:
             self._last_prefill_step = self._num_executed_steps
@@ -154,25 +133,14 @@ class Scheduler:
     def _schedule_running(self, plan: StepPlan, cap: int, *, defers_prefill: bool) -> tuple[int, bool]:
         """Plan the running requests in order; return what is left of the budget, and whether any was in prefill."""
         running, scheduled, extend = self.running, plan.scheduled, self.kv_cache.extend
-        max_model_len = self.config.max_model_len
         budget = self.config.token_budget
         ran_prefill = False
         index = 0
         while index < len(running) and budget > 0:
             request = running[index]
             index += 1
-            placeholders = request.num_output_placeholders
-            if placeholders and self._last_token_is_in_flight(request):
-                continue
-            if defers_prefill and request.is_prefill_chunk:
-                continue
-            num_computed = request.num_computed_tokens
-            num_new = request.num_tokens + placeholders - num_computed
-            if num_new > 1:
-                num_new = min(num_new, cap, budget)
-            if num_new >= max_model_len - num_computed:
-                num_new = max_model_len - num_computed - 1
-            if num_new <= 0:
+            num_new = self._tokens_due(request, cap, budget, defers_prefill=defers_prefill)
+            if num_new == 0:
                 continue
             while not extend(request, num_new):
                 victim = self._choose_victim()
@@ -193,14 +161,79 @@ class Scheduler:
             budget -= num_new
         return budget, ran_prefill
 
+    def _schedule_grouped(
+        self, group: DecodeGroup, plan: StepPlan, cap: int, *, defers_prefill: bool
+    ) -> tuple[int, bool]:
+        """Do as `_schedule_running` where nothing is preempted, without a look at members that need nothing."""
+        budget = self.config.token_budget - len(group)
+        plan.num_grouped = len(group)
+        ran_prefill = False
+        others = [request for request in self.running if request not in group]
+        for request in sorted([*group.waking(), *others], key=in_order_of_admission):
+            if request in group:
+                group.wake(request)
+                continue
+            num_new = self._tokens_due(request, cap, budget, defers_prefill=defers_prefill)
+            if num_new == 0:
+                continue
+            has_room = self.kv_cache.extend(request, num_new)
+            assert has_room, "the caller checks for room"
+            plan.scheduled[request] = num_new
+            ran_prefill |= request.is_prefill_chunk
+            budget -= num_new
+        return budget, ran_prefill
+
+    def can_group(self, group: DecodeGroup) -> bool:
+        """Whether the next step finds room, without preemption, for the members and for all others that run."""
+        num_others = len(self.running) - len(group)
+        if len(self.running) > self.config.token_budget:
+            return False
+        needed = group.num_takers + num_others
+        if num_others:
+            budget = self.config.token_budget - len(group)
+            cap = self._prefill_cap()
+            for request in islice(reversed(self.running), num_others):
+                needed += (
+                    self._tokens_due(request, cap, budget, defers_prefill=False) // self.config.block_size
+                )
+        return needed <= self.kv_cache.pool.num_free_blocks
+
+    def stays_as_it_is(self) -> bool:
+        """Whether no waiting request can be admitted for as long as all that runs does nothing but decode.
+
+        A blocked head needs ceil(tokens / block size) blocks less those of its cached prefix that somebody
+        references. While others decode, free blocks only become fewer, and each eviction that could reveal a referenced
+        copy of a block takes a free one. New cached blocks could lengthen the prefix, so where the running requests'
+        tokens are known, and might be the head's own, the queue must be empty or the batch full.
+        """
+        running, config = self.running, self.config
+        if config.prefill_schedule_interval > 1:
+            return False
+        if not len(self.waiting) or len(running) >= config.active_seqs_limit:
+            return True
+        if not config.scheduler_reserve_full_isl:
+            return False
+        if self.hasher is not None and any(request.token_ids for request in running):
+            return False
+        return self._head_is_blocked(config.token_budget - len(running))
+
+    def _tokens_due(self, request: Request, cap: int, budget: int, *, defers_prefill: bool) -> int:
+        """Return how many tokens a running request would compute in this step."""
+        placeholders = request.num_output_placeholders
+        if placeholders and self._last_token_is_in_flight(request):
+            return 0
+        if defers_prefill and request.is_prefill_chunk:
+            return 0
+        num_computed = request.num_computed_tokens
+        num_new = min(request.num_tokens + placeholders - num_computed, cap, budget)
+        return max(min(num_new, self.config.max_model_len - num_computed - 1), 0)
+
     @staticmethod
     def _last_token_is_in_flight(request: Request) -> bool:
         """Whether a step in flight will reach `max_tokens`, so that another would be wasted."""
         placeholders = request.num_output_placeholders
         return (
-            placeholders > 0
-            and request.num_computed_tokens + 2 - placeholders
-            >= request.num_prompt_tokens + request.max_tokens
+            request.num_computed_tokens + 2 - placeholders >= request.num_prompt_tokens + request.max_tokens
         )
 
     def _choose_victim(self) -> Request:
@@ -231,7 +264,7 @@ class Scheduler:
             budget -= num_new
         return admitted_prefill
 
-    def head_is_blocked(self, budget: int) -> bool:
+    def _head_is_blocked(self, budget: int) -> bool:
         """Whether the next waiting request cannot be admitted with `budget` tokens left; changes nothing."""
         request = self.waiting.peek()
         prefix = self.kv_cache.cached_prefix(request)
@@ -265,6 +298,8 @@ class Scheduler:
         request.num_computed_tokens = prefix.num_tokens
         request.prefill_start = prefix.num_tokens
         request.prefill_end = request.num_tokens
+        request.admission = self._num_admissions
+        self._num_admissions += 1
         self.running.append(request)
 
     def _advance(self, plan: StepPlan) -> None:

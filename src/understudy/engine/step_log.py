@@ -15,16 +15,20 @@ from understudy.engine.events import BlockRemoved, BlockStored, KVCacheEvent
 from understudy.engine.hashing import DEFAULT_HASH_SEED, BlockHash, CacheIdentity, event_hash
 from understudy.engine.prompt import TokenPrompt
 from understudy.engine.request import Request
-from understudy.engine.scheduler import Scheduler, StepPlan
+from understudy.engine.scheduler import Scheduler
+from understudy.engine.step_plan import StepPlan
 from understudy.errors import InputError
 
 MAX_STEPS = 200_000
-"""A workload that takes longer can never finish: some request does not fit in the cache."""
+"""A workload that takes longer is taken for one that never ends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepRequest:
-    """A request of a step-domain workload. When `outputs` is exhausted, the model samples token 0."""
+    """A request of a step-domain workload. When `outputs` is exhausted, the model samples token 0.
+
+    Raises InputError for what no vLLM would take.
+    """
 
     id: str
     arrive_step: int
@@ -35,6 +39,16 @@ class StepRequest:
     cache_salt: str | None = None
     abort_step: int | None = None
     stop_token_ids: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.prompt:
+            raise InputError("prompt must hold at least one token id")
+        if min(self.prompt) < 0:
+            raise InputError(f"prompt must hold token ids from 0 on, got {min(self.prompt)}")
+        if self.max_tokens < 1:
+            raise InputError(f"max_tokens must be at least 1, got {self.max_tokens}")
+        if not 0 <= self.arrive_step < MAX_STEPS:
+            raise InputError(f"arrive_step must be from 0 to {MAX_STEPS - 1:,}, got {self.arrive_step}")
 
 
 StepRecord = dict[str, object]
@@ -49,12 +63,15 @@ def step_log(
 ) -> Iterator[StepRecord]:
     """Run a workload and yield a record an iteration, in the format of the step log.
 
-    `check` verifies the scheduler's integrity after every iteration. Raises InputError for duplicate ids and
-    for a workload that never ends.
+    `check` verifies the scheduler's integrity after every iteration. Raises InputError for duplicate ids, for a
+    request that cannot fit, both before the first step, and for a workload that takes more than MAX_STEPS.
     """
-    by_id = {request.id: request for request in workload}
-    if len(by_id) < len(workload):
-        raise InputError("the workload has two requests with the same id")
+    by_id: dict[str, StepRequest] = {}
+    for request in workload:
+        if request.id in by_id:
+            raise InputError(f"two requests have the id {request.id!r}")
+        _check_fits(request, config)
+        by_id[request.id] = request
     scheduler = Scheduler(config, hash_seed=hash_seed, record_events=True)
     arrivals = deque(sorted(enumerate(workload), key=lambda item: (item[1].arrive_step, item[0])))
     in_flight: deque[StepPlan] = deque()
@@ -92,9 +109,28 @@ def step_log(
         if check:
             scheduler.check_integrity()
         yield record
-    raise InputError(
-        f"the workload does not end within {MAX_STEPS} steps: a request may not fit in the cache"
-    )
+    raise InputError(f"the workload does not end within {MAX_STEPS:,} steps")
+
+
+def _check_fits(request: StepRequest, config: EngineConfig) -> None:
+    """Raise InputError for a prompt that vLLM refuses, and for a request that the whole cache has no room for.
+
+    vLLM does not start where its longest context does not fit, so it never meets the latter.
+    """
+    num_prompt_tokens = len(request.prompt)
+    if num_prompt_tokens >= config.max_model_len:
+        raise InputError(
+            f"request {request.id!r}: a prompt of {num_prompt_tokens} tokens leaves no room for an answer: "
+            f"max_model_len is {config.max_model_len}"
+        )
+    # The last token of an answer is never computed, so it takes no room.
+    most_tokens = min(num_prompt_tokens + request.max_tokens, config.max_model_len) - 1
+    num_blocks = -(-most_tokens // config.block_size)
+    if num_blocks > config.num_gpu_blocks - 1:
+        raise InputError(
+            f"request {request.id!r}: prompt and answer may need {num_blocks} blocks; "
+            f"num_gpu_blocks leaves {config.num_gpu_blocks - 1} besides the null block"
+        )
 
 
 def _request(position: int, request: StepRequest) -> Request:

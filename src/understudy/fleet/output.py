@@ -1,9 +1,10 @@
 """Results on disk: a folder that appears whole or not at all."""
 
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -13,6 +14,8 @@ import msgspec
 from understudy.errors import OutputError, UsageError
 from understudy.fleet.record import RequestRecord
 from understudy.fleet.summary import Comparison
+
+_MAX_NAME_CHARACTERS = 100
 
 
 def to_json(document: object) -> bytes:
@@ -29,7 +32,7 @@ class ResultsFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if path.exists():
+        if os.path.lexists(path):
             raise UsageError(
                 f"the output folder {path} exists already: name another with --output, or remove it"
             )
@@ -74,13 +77,25 @@ def write_results(
     encoder = msgspec.json.Encoder()
     folder.write("summary.json", [to_json(comparison)])
     folder.write("report.html", [report.encode()])
-    for policy, lines in records.items():
-        name = "requests.jsonl" if len(records) == 1 else f"requests-{_file_name(policy)}.jsonl"
+    for name, lines in zip(_file_names(list(records)), records.values(), strict=True):
         folder.write(name, (encoder.encode(record.line()) + b"\n" for record in lines))
 
 
-def _file_name(policy: str) -> str:
-    return "".join(character if character.isalnum() or character in "-_" else "-" for character in policy)
+def _file_names(policies: Sequence[str]) -> list[str]:
+    """Name a file for each policy; no two names are equal, also where case does not count."""
+    if len(policies) == 1:
+        return ["requests.jsonl"]
+    names: list[str] = []
+    taken: set[str] = set()
+    for policy in policies:
+        plain = re.sub(r"[^A-Za-z0-9_-]", "-", policy[:_MAX_NAME_CHARACTERS])
+        name, number = plain, 1
+        while name.lower() in taken:
+            number += 1
+            name = f"{plain}-{number}"
+        taken.add(name.lower())
+        names.append(f"requests-{name}.jsonl")
+    return names
 
 
 def _umask() -> int:

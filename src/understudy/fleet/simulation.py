@@ -59,7 +59,8 @@ class FleetConfig:
 class Simulation:
     """One run of a workload through a fleet; `run` may be called once.
 
-    `records` are in order of arrival once `finish` was called, `end_ns` is when the last request finished, and
+    `records` are in order of arrival once `finish` was called, `end_ns` is when the last request finished (of an
+    interrupted run: the latest time that anything is known of), and
     `num_shortened` counts the answers that the context had no room for, which vLLM cuts short.
     """
 
@@ -82,6 +83,7 @@ class Simulation:
                 config.engine,
                 config.latency,
                 sample=self._sample,
+                hash_seed=config.hash_seed,
                 record_events=knowledge is Knowledge.EVENTS,
             )
             for index in range(config.num_workers)
@@ -104,6 +106,8 @@ class Simulation:
 
     def finish(self) -> None:
         """Close the books, after `run` ended or was interrupted: requests still in flight count as unfinished."""
+        if self._in_flight:
+            self.end_ns = max(self.end_ns, self.now_ns, *(worker.timeline.at_ns for worker in self.workers))
         self.records.extend(item.record("unfinished", None) for item in self._in_flight.values())
         self._in_flight.clear()
         self.records.sort()
@@ -133,13 +137,10 @@ class Simulation:
     def _receive(self, item: WorkloadRequest) -> None:
         engine_config = self.config.engine
         serial = self._num_arrived - 1
+        self._check_id(item.request_id)
         if item.prompt.num_tokens >= engine_config.max_model_len:
             self._refuse(item, serial)
             return
-        if item.request_id in self._in_flight:
-            raise InputError(
-                f"request id {item.request_id!r} arrives again before the first one has finished"
-            )
         request = self._engine_request(item, serial)
         block_size = engine_config.block_size
         routing_request = RoutingRequest(
@@ -154,6 +155,14 @@ class Simulation:
             self.config.choose, self.config.policy, routing_request, _LazyFleet(self), self._memory
         )
         self._dispatch(request, routing_request, decision)
+
+    def _check_id(self, request_id: str) -> None:
+        namesake = self._in_flight.get(request_id)
+        if namesake is None:
+            return
+        self._advance(self.workers[namesake.worker], self.now_ns)
+        if request_id in self._in_flight:
+            raise InputError(f"request id {request_id!r} arrives again before the first one has finished")
 
     def _dispatch(self, request: Request, routing_request: RoutingRequest, decision: Decision) -> None:
         self._advance(self.workers[decision.worker], self.now_ns)

@@ -19,23 +19,24 @@ class Timeline:
 
     def __init__(self) -> None:
         self.peak_blocks = 0
+        self.at_ns = 0
+        """How far time has come."""
         self._interval_ns = _FIRST_INTERVAL_NS
         self._areas: list[tuple[int, int, int]] = []
         self._area = (0, 0, 0)
         self._interval_end_ns = _FIRST_INTERVAL_NS
-        self._at_ns = 0
         self._value = (0, 0, 0)
 
     def gauges(self, at_ns: int, used_blocks: int, running: int, waiting: int) -> None:
         """Take the values that hold from `at_ns` on; time never runs back."""
-        if at_ns > self._at_ns:
+        if at_ns > self.at_ns:
             self._integrate(at_ns)
         self._value = (used_blocks, running, waiting)
         self.peak_blocks = max(self.peak_blocks, used_blocks)
 
     def finish(self, at_ns: int) -> None:
         """Let the last values hold until the end of the run."""
-        if at_ns > self._at_ns:
+        if at_ns > self.at_ns:
             self._integrate(at_ns)
 
     @property
@@ -69,7 +70,7 @@ class Timeline:
         self._add(at_ns)
 
     def _add(self, at_ns: int) -> None:
-        duration_ns = at_ns - self._at_ns
+        duration_ns = at_ns - self.at_ns
         blocks, running, waiting = self._value
         area = self._area
         self._area = (
@@ -77,7 +78,7 @@ class Timeline:
             area[1] + running * duration_ns,
             area[2] + waiting * duration_ns,
         )
-        self._at_ns = at_ns
+        self.at_ns = at_ns
 
     def _merge(self) -> None:
         areas = self._areas

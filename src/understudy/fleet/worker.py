@@ -15,12 +15,26 @@ class Worker:
     """
 
     def __init__(
-        self, index: int, config: EngineConfig, latency: LatencyModel, *, sample: Sampler, record_events: bool
+        self,
+        index: int,
+        config: EngineConfig,
+        latency: LatencyModel,
+        *,
+        sample: Sampler,
+        hash_seed: str,
+        record_events: bool,
     ) -> None:
         self.index = index
         self.timeline = Timeline()
         self.inter_token_ns: Counter[int] = Counter()
-        self.engine = Engine(config, latency, sample=sample, observer=self, record_events=record_events)
+        self.engine = Engine(
+            config,
+            latency,
+            sample=sample,
+            observer=self,
+            hash_seed=hash_seed,
+            record_events=record_events,
+        )
         self._start_ns: int | None = None
 
     def gauges(self, at_ns: int, used_blocks: int, running: int, waiting: int) -> None:

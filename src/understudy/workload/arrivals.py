@@ -1,9 +1,8 @@
-"""How requests come to a fleet: at times fixed beforehand (open loop), or when answers have come (closed loop)."""
+"""How requests come to a fleet: at fixed times (open loop), or when answers have come (closed loop)."""
 
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import replace
-from heapq import heappop, heappush
 from typing import Protocol
 
 from understudy.errors import InputError, UsageError
@@ -28,7 +27,7 @@ class Arrivals(Protocol):
         ...
 
     def peek_ns(self) -> int | None:
-        """Return when the next request arrives, None if none does. Raises what reading the workload raises."""
+        """Return when the next request arrives, None if none does. Raises what the workload raises."""
         ...
 
     def pop(self) -> WorkloadRequest:
@@ -51,7 +50,7 @@ class OpenLoop:
         self._last_ns = 0
 
     def peek_ns(self) -> int | None:
-        """Return when the next request arrives, None after the last. Raises InputError for times that run back."""
+        """Return when the next request arrives, None after the last; InputError if time runs back."""
         if self._next is None:
             self._next = next(self._requests, None)
             if self._next is None:
@@ -72,8 +71,8 @@ class OpenLoop:
     def _check(self, request: WorkloadRequest) -> None:
         if not self._last_ns <= request.arrival_ns <= MAX_ARRIVAL_NS:
             raise InputError(
-                f"request {request.request_id!r} must arrive between {self._last_ns:,} ns, when the one before it "
-                f"does, and {MAX_ARRIVAL_NS:,} ns, got {request.arrival_ns:,}"
+                f"request {request.request_id!r} must arrive between {self._last_ns:,} ns, as the one before, "
+                f"and {MAX_ARRIVAL_NS:,} ns, got {request.arrival_ns:,}"
             )
         self._last_ns = request.arrival_ns
 
@@ -95,7 +94,7 @@ class ClosedLoop:
             raise UsageError(f"concurrency must be at least 1, got {concurrency}")
         if think_ns < 0:
             raise UsageError(f"think time must not be negative, got {think_ns} ns")
-        self._requests = enumerate(requests)
+        self._requests = iter(requests)
         self._think_ns = think_ns
         self._now_ns = 0
         self._num_idle = concurrency
@@ -103,15 +102,14 @@ class ClosedLoop:
         self._in_flight: dict[str, str | None] = {}
         self._resting: deque[tuple[int, str | None]] = deque()
         self._busy_sessions: set[str] = set()
-        self._parked: defaultdict[str, deque[tuple[int, WorkloadRequest]]] = defaultdict(deque)
+        self._parked: dict[str, deque[WorkloadRequest]] = {}
         self._num_parked = 0
-        self._may_go: list[tuple[int, str]] = []
 
     def peek_ns(self) -> int | None:
-        """Return when the next request is sent; None if an answer must come first, or nothing is left to send."""
+        """Return when the next request is sent; None if an answer must come first, or nothing is left."""
         while self._next is None:
-            if self._num_idle and (request := self._take()) is not None:
-                self._next = replace(request, arrival_ns=self._now_ns)
+            if self._num_idle and (request := self._read()) is not None:
+                self._send(request)
             elif self._resting:
                 self._end_rest(*self._resting.popleft())
             else:
@@ -130,41 +128,39 @@ class ClosedLoop:
         """Let the client that sent this request, and its session, rest from now on."""
         self._resting.append((now_ns + self._think_ns, self._in_flight.pop(request_id)))
 
-    def _end_rest(self, until_ns: int, session_id: str | None) -> None:
-        # Answers come in the order of time and all rests are equally long: so no rest can end before this one.
-        assert until_ns >= self._now_ns, "the clock never runs back"
-        self._now_ns = until_ns
-        self._num_idle += 1
-        if session_id is not None:
-            self._busy_sessions.remove(session_id)
-            if session_id in self._parked:
-                heappush(self._may_go, (self._parked[session_id][0][0], session_id))
-
-    def _take(self) -> WorkloadRequest | None:
-        """Give an idle client the first request that may be sent, if there is one."""
-        request = self._unparked() if self._may_go else self._read()
-        if request is None:
-            return None
+    def _send(self, request: WorkloadRequest) -> None:
+        self._next = replace(request, arrival_ns=self._now_ns)
         self._num_idle -= 1
         if request.session_id is not None:
             self._busy_sessions.add(request.session_id)
-        return request
 
-    def _unparked(self) -> WorkloadRequest:
-        _, session_id = heappop(self._may_go)
+    def _end_rest(self, until_ns: int, session_id: str | None) -> None:
+        # Answers come in the order of time and all rests are equally long: no rest can end before this one.
+        assert until_ns >= self._now_ns, "the clock never runs back"
+        self._now_ns = until_ns
+        self._num_idle += 1
+        if session_id is None:
+            return
+        self._busy_sessions.remove(session_id)
+        if session_id in self._parked:
+            # Whatever else was looked past still waits for its session, and what was not comes later.
+            self._send(self._unpark(session_id))
+
+    def _read(self) -> WorkloadRequest | None:
+        """Return the next request that may be sent, parking those before it that may not."""
+        while self._num_parked < MAX_PARKED:
+            request = next(self._requests, None)
+            if request is None or request.session_id not in self._busy_sessions:
+                return request
+            assert request.session_id is not None, "None is no session, so it is never busy"
+            self._parked.setdefault(request.session_id, deque()).append(request)
+            self._num_parked += 1
+        return None
+
+    def _unpark(self, session_id: str) -> WorkloadRequest:
         parked = self._parked[session_id]
-        _, request = parked.popleft()
+        request = parked.popleft()
         self._num_parked -= 1
         if not parked:
             del self._parked[session_id]
         return request
-
-    def _read(self) -> WorkloadRequest | None:
-        while self._num_parked < MAX_PARKED:
-            index, request = next(self._requests, (0, None))
-            if request is None or request.session_id not in self._busy_sessions:
-                return request
-            assert request.session_id is not None, "None is no session, so it is never busy"
-            self._parked[request.session_id].append((index, request))
-            self._num_parked += 1
-        return None

@@ -1,5 +1,4 @@
-"""Reads Azure's traces: CSV with the header `TIMESTAMP,ContextTokens,GeneratedTokens`; arrivals and lengths
-only.
+"""Reads Azure's traces: CSV with the header `TIMESTAMP,ContextTokens,GeneratedTokens`; no contents.
 
 Nothing is known of what prompts share, so they share nothing: each is one segment of its own.
 (https://github.com/Azure/AzurePublicDataset, AzureLLMInferenceDataset2023 and 2024)
@@ -22,7 +21,7 @@ _NS_PER_SECOND = 1_000_000_000
 
 
 class AzureParser:
-    """Turns the rows of one trace, in their order, into requests; ids, and nanoseconds, count from the first."""
+    """Turns the rows of one trace, in their order, into requests; ids and times count from the first."""
 
     def __init__(self) -> None:
         self._order = ArrivalOrder()

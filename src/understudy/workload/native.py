@@ -1,5 +1,4 @@
-"""Our own format, one JSON object a line: everything that a workload can say, and nothing is lost in writing
-it.
+"""Our own format, one JSON object a line: everything that a workload can say.
 
 `id`, `arrival_seconds` (from the start), `prompt`, and `output_tokens` or `outputs` (the token ids of the
 answer); optionally `session`, `priority` and `cache_salt`. A prompt is a list of token ids, a text, or an
@@ -26,7 +25,10 @@ class _Segments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     segment_tokens: TokenCount
 
 
-_PROMPT = "a list of token ids, a text, or an object with num_tokens, segment_ids and segment_tokens; none of them empty"
+_PROMPT = (
+    "a list of token ids, a text, or an object with num_tokens, segment_ids and segment_tokens, "
+    "none of them empty"
+)
 
 
 class _NativeRecord(

@@ -1,5 +1,4 @@
-"""Decodes one line of JSON into a typed record, and says in our words what is wrong with one that does not
-fit.
+"""Decodes one line of JSON into a typed record, and says in words what is wrong with one that does not fit.
 
 The typed decoder does all the checking of types and limits; only when it refuses a line is the line looked at
 again, field by field, to find the culprit. Nothing here knows of files or line numbers.
@@ -96,8 +95,7 @@ def shown(text: str) -> str:
 
 
 def arrival_ns(field: str, number: msgspec.Raw, decimals: int) -> int:
-    """Return a JSON number, whose unit is 10^`decimals` nanoseconds, in nanoseconds: exact, or else the
-    nearest.
+    """Return a JSON number of units of 10^`decimals` nanoseconds in nanoseconds: exact, or the nearest.
 
     Raises RecordError for what is no number, negative, or later than MAX_ARRIVAL_NS.
     """
@@ -131,7 +129,7 @@ class ArrivalOrder:
 def segment_prompt(
     field: str, *, num_tokens: int, segment_ids: Sequence[int], segment_tokens: int
 ) -> SegmentPrompt:
-    """Return a prompt of segments. Raises RecordError if the ids do not cover its tokens, or one comes twice."""
+    """Return a prompt of segments. Raises RecordError for ids that do not cover it or come twice."""
     num_segments = -(-num_tokens // segment_tokens)
     if len(segment_ids) != num_segments:
         raise RecordError(

@@ -1,4 +1,4 @@
-"""Where the bytes of a trace come from: a file or a stream, plain or gzip, read line by line however long it is."""
+"""Where the bytes of a trace come from: a file or a stream, plain or gzip, read line by line."""
 
 import gzip
 import hashlib
@@ -90,7 +90,7 @@ def standard_input() -> Source:
 
 
 def spooled_source(name: str, stream: IO[bytes]) -> Source:
-    """Copy a stream into a temporary file, which goes when the source goes, so that it can be read repeatedly."""
+    """Copy a stream into a temporary file, to be read repeatedly; it goes when the source goes."""
     try:
         descriptor, path = tempfile.mkstemp(prefix="understudy-")
         source = Source(name, Path(path))
@@ -101,7 +101,7 @@ def spooled_source(name: str, stream: IO[bytes]) -> Source:
                 num_bytes += len(chunk)
                 if num_bytes > MAX_SPOOLED_BYTES:
                     raise TraceError(
-                        f"{name}: a stream may have {MAX_SPOOLED_BYTES:,} bytes; save more to a file and name it"
+                        f"{name}: a stream may have {MAX_SPOOLED_BYTES:,} bytes; save more to a file"
                     )
                 copy.write(chunk)
     except OSError as error:

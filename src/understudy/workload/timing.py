@@ -57,7 +57,7 @@ def constant(requests: Iterable[WorkloadRequest], rate: float) -> Iterator[Workl
 
 
 def scaled(requests: Iterable[WorkloadRequest], speed: float) -> Iterator[WorkloadRequest]:
-    """Let requests arrive `speed` times as fast as they would. Raises UsageError for a speed out of bounds."""
+    """Let requests arrive `speed` times as fast as they would. Raises UsageError if out of bounds."""
     _check("speed", speed, 1e-6, 1e6)
     factor = 1 / _as_written(speed)
     return (

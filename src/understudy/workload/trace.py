@@ -38,10 +38,9 @@ class Trace:
 
     @property
     def sha256(self) -> str | None:
-        """The hash of the whole input as it is stored (packed, if it is), whatever the limit; None if
-        generated.
+        """The SHA-256 of the input's bytes as they are stored; None for a generated workload.
 
-        Reads the input once more.
+        A packed file is hashed packed, and whole, whatever the limit. This reads the input once more.
         """
         return None if self.source is None else self.source.sha256()
 

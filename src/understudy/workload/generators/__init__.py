@@ -1,4 +1,4 @@
-"""Made-up workloads, each a pure function of its parameters: the same parameters, the same requests, anywhere."""
+"""Made-up workloads, pure functions of their parameters: the same parameters, the same requests."""
 
 from understudy.workload.generators.registry import generator, known_generators
 

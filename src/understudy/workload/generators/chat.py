@@ -33,8 +33,7 @@ class _Session:
 
 
 class Chat(CommonParameters, frozen=True, kw_only=True):
-    """Sessions start as a Poisson process of `rate` / `turns` a second, so `rate` is reached once old ones
-    return.
+    """Sessions start as a Poisson process of `rate` / `turns` a second, which reaches `rate` in time.
 
     `turns` and the lengths are means, but for `system_tokens`, the one system prompt before every
     conversation. `think_seconds` is the mean, of an exponential distribution, from the arrival of one turn to

@@ -52,7 +52,7 @@ class Generator(Protocol):
 
 
 class CommonParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`requests` in all, `rate` a second on average, their arrivals a Poisson process unless stated otherwise."""
+    """`requests` in all, `rate` a second on average, arriving as a Poisson process unless stated."""
 
     requests: Count = 1000
     seed: Seed = 0

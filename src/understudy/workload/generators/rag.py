@@ -46,7 +46,7 @@ class Rag(CommonParameters, frozen=True, kw_only=True):
         return min(self.documents, self.documents_per_request)
 
     def generate(self) -> Iterator[WorkloadRequest]:
-        """Yield the requests. Documents are made again each time, so memory does not grow with their number."""
+        """Yield the requests. Documents are made anew each time, so that none is held."""
         rng = chance(self.seed, "rag")
         instruction = random_tokens(chance(self.seed, "instruction"), self.instruction_tokens)
         times_ns = poisson_times(chance(self.seed, "arrivals"), self.rate)

@@ -30,7 +30,7 @@ class SystemPrompts(CommonParameters, frozen=True, kw_only=True):
         return self.system_tokens + at_most(self.user_tokens)
 
     def generate(self) -> Iterator[WorkloadRequest]:
-        """Yield the requests. System prompts are made again each time, so memory does not grow with `groups`."""
+        """Yield the requests. System prompts are made anew each time, so that none is held."""
         rng = chance(self.seed, "system-prompts")
         times_ns = poisson_times(chance(self.seed, "arrivals"), self.rate)
         for index, now_ns in zip(range(self.requests), times_ns, strict=False):

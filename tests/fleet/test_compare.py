@@ -1,0 +1,170 @@
+"""One workload under several policies, and what is kept when somebody interrupts."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.engine.drive import ContextLatency
+from tests.fleet.scenes import fleet, fleets, simulate, turn, workloads
+
+from understudy.fleet import (
+    Comparison,
+    FleetConfig,
+    RunSummary,
+    run_policies,
+    summarise,
+    to_json,
+)
+from understudy.latency import StepShape
+from understudy.workload import Arrivals, OpenLoop, WorkloadRequest
+
+POLICIES = ("prefix", "round-robin", "least-loaded")
+WORKLOAD = [turn(i, 3_000 * i, i % 3, 70 if i % 10 == 9 else 20, 12) for i in range(40)]
+
+
+class Fresh:
+    """Gives the same requests each time it is asked, and counts how often that is."""
+
+    def __init__(self, workload: Sequence[WorkloadRequest]) -> None:
+        self.times = 0
+        self._workload = workload
+
+    def __call__(self) -> Arrivals:
+        """Return arrivals that nobody has taken from."""
+        self.times += 1
+        return OpenLoop(self._workload)
+
+
+class InterruptedLatency(ContextLatency):
+    """Stands for a user who presses Ctrl-C while some step is decided."""
+
+    def __init__(self, calls: int) -> None:
+        self._calls = calls
+
+    def step_ns(self, shape: StepShape) -> int:
+        """Raise KeyboardInterrupt at the call before which so many went well."""
+        if self._calls == 0:
+            raise KeyboardInterrupt
+        self._calls -= 1
+        return super().step_ns(shape)
+
+
+def test_each_policy_gets_the_same_requests() -> None:
+    """One after another, each on arrivals of its own; a run in company equals a run alone."""
+    configs = [fleet(policy=policy) for policy in POLICIES]
+    fresh = Fresh(WORKLOAD)
+    finished = run_policies(configs, fresh)
+    assert not finished.interrupted
+    assert fresh.times == len(POLICIES)
+    assert [run.summary.policy for run in finished.runs] == list(POLICIES)
+    for config, run in zip(configs, finished.runs, strict=True):
+        alone = simulate(config, WORKLOAD)
+        assert run.records == alone.records
+        assert run.summary == summarise(alone)
+        assert run.num_shortened == alone.num_shortened
+
+
+def test_progress_names_the_policy() -> None:
+    """It is told of each arrival of each run."""
+    told: list[tuple[str, int]] = []
+    run_policies(
+        [fleet(policy=policy) for policy in POLICIES],
+        Fresh(WORKLOAD),
+        lambda policy, count: told.append((policy, count)),
+    )
+    assert told == [(policy, count + 1) for policy in POLICIES for count in range(len(WORKLOAD))]
+
+
+def _interrupt_at(interrupted_policy: str, last: int) -> object:
+    def progress(policy: str, count: int) -> None:
+        if (policy, count) == (interrupted_policy, last):
+            raise KeyboardInterrupt
+
+    return progress
+
+
+@pytest.mark.parametrize("arrived", [1, 17, len(WORKLOAD)])
+def test_an_interruption_keeps_what_was_done(arrived: int) -> None:
+    """Earlier runs stay whole; the one under way holds all that had arrived; later ones do not take place."""
+    configs = [fleet(policy=policy) for policy in POLICIES]
+
+    def progress(policy: str, count: int) -> None:
+        if (policy, count) == ("round-robin", arrived):
+            raise KeyboardInterrupt
+
+    finished = run_policies(configs, Fresh(WORKLOAD), progress)
+    assert finished.interrupted
+    whole, part = finished.runs
+    assert whole == run_policies(configs[:1], Fresh(WORKLOAD)).runs[0]
+    assert part.summary.policy == "round-robin"
+    assert part.summary.requests == len(part.records) == arrived
+    statuses = [record.status for record in part.records]
+    assert part.summary.finished == statuses.count("length")
+    assert part.summary.refused.prompt_longer_than_context == statuses.count("refused")
+    assert part.summary.unfinished == statuses.count("unfinished") > 0
+    uninterrupted = simulate(configs[1], WORKLOAD).records
+    for record in part.records:
+        if record.status != "unfinished":
+            assert record == uninterrupted[record.serial]
+        else:
+            assert record.finish_ns is None
+
+
+@given(fleets, workloads, st.integers(0, 100))
+def test_an_interruption_may_come_in_the_middle_of_a_step(
+    config: FleetConfig, workload: list[WorkloadRequest], calls: int
+) -> None:
+    """Wherever it comes, what is kept holds together and can be written."""
+    config = fleet(
+        config.engine,
+        InterruptedLatency(calls),
+        workers=config.num_workers,
+        policy=config.policy,
+        choose=config.choose,
+        knowledge=config.knowledge,
+        news=config.news,
+    )
+    finished = run_policies([config, config], Fresh(workload))
+    assert len(finished.runs) == (1 if finished.interrupted and len(finished.runs) == 1 else 2)
+    for run in finished.runs:
+        _assert_sound(run.summary)
+        serials = [record.serial for record in run.records]
+        assert serials == list(range(len(serials)))
+    document = to_json(
+        Comparison(
+            understudy_version="",
+            vllm_version="",
+            command="",
+            trace="",
+            trace_sha256=None,
+            settings={},
+            notes=[],
+            interrupted=finished.interrupted,
+            runs=[run.summary for run in finished.runs],
+        )
+    )
+    assert msgspec.json.decode(document, type=Comparison).interrupted is finished.interrupted
+
+
+def _assert_sound(summary: RunSummary) -> None:
+    """Shares are shares, also where the run ended in the middle of things."""
+    assert summary.requests == (
+        summary.finished + summary.unfinished + summary.refused.prompt_longer_than_context
+    )
+    for worker in summary.workers:
+        assert 0.0 <= worker.busy_fraction <= 1.0
+        assert 0.0 <= worker.kv_usage_mean <= worker.kv_usage_peak <= 1.0
+        assert all(0.0 <= usage <= worker.kv_usage_peak + 1e-6 for usage in worker.series.kv_usage)
+
+
+def test_errors_are_not_interruptions(tmp_path: Path) -> None:
+    """What the user must mend ends all runs."""
+
+    def broken() -> Arrivals:
+        raise OSError(f"{tmp_path} is gone")
+
+    with pytest.raises(OSError, match="is gone"):
+        run_policies([fleet()], broken)
