@@ -133,7 +133,7 @@ def test_constants_given_stand_in_place_of_the_others(chosen: dict[str, float]) 
     ("model", "gpu", "choices", "latency", "message"),
     [
         ("lama-2-13b", GPU, {}, {}, "unknown model 'lama-2-13b': did you mean"),
-        (MODEL, "a100", {}, {}, "unknown GPU 'a100': did you mean"),
+        (MODEL, "a100", {}, {}, "unknown gpu 'a100': did you mean"),
         (MODEL, GPU, {"max_model_len": 0}, {}, "max_model_len must be at least 1, got 0"),
         (MODEL, GPU, {"max_model_len": 20_000}, {}, "lower --max-model-len to at most 14768"),
         (MODEL, GPU, {"block_size": 0}, {}, "block_size"),

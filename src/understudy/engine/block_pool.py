@@ -130,10 +130,9 @@ class BlockPool:
         counts = list(map(references.__getitem__, last_first))
         # Others share the first blocks of a prompt, seldom any behind one that they do not share.
         num_own = counts.count(1)
+        released = last_first[:num_own]
         if counts[:num_own].count(1) < num_own:
             released = list(compress(last_first, map((1).__eq__, counts)))
-        else:
-            released = last_first[:num_own]
         references.update(dict.fromkeys(released, 0))
         self._evictable.put(released)
         if num_own < len(counts):
