@@ -54,7 +54,8 @@ class Scheduler:
 
     def abort(self, request_ids: Iterable[str]) -> list[Request]:
         """End requests at once; ids that are unknown or have finished are ignored. Returns those that ended."""
-        aborted = [self.requests[request_id] for request_id in request_ids if request_id in self.requests]
+        known = [request_id for request_id in dict.fromkeys(request_ids) if request_id in self.requests]
+        aborted = [self.requests[request_id] for request_id in known]
         self._remove_from_queues(aborted)
         for request in aborted:
             request.status = RequestStatus.FINISHED_ABORTED
@@ -345,11 +346,9 @@ class Scheduler:
             is_stale = request.num_stale_output_tokens > 0
             if is_stale:
                 request.num_stale_output_tokens -= num_new
-            if request in mid_prefill:
+            if request in mid_prefill or (is_stale and request.drop_stale_output):
                 continue
-            if request.status is not RequestStatus.RUNNING and not self._still_takes_output(
-                request, is_stale=is_stale
-            ):
+            if request.status is not RequestStatus.RUNNING and request.status.is_finished:
                 continue
             token_ids = None
             if request.needs_tokens:
@@ -376,11 +375,6 @@ class Scheduler:
         if finished:
             self._remove_from_queues(finished)
         return outputs
-
-    @staticmethod
-    def _still_takes_output(request: Request, *, is_stale: bool) -> bool:
-        """Whether a token in flight reaches a request that no longer runs: preempted yes, ended or reset no."""
-        return not request.status.is_finished and not (is_stale and request.drop_stale_output)
 
     def _release(self, request: Request) -> None:
         """Take back the blocks of a request that has finished."""
