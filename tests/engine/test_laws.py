@@ -161,7 +161,7 @@ def test_waits_of_a_single_server(*, requests: list[tuple[int, int, int]], many_
 @pytest.mark.parametrize(
     ("load", "num_runs"),
     # As many runs as bring the standard error of the mean below 0.8 %: it grows with the load.
-    [(0.3, 3), (0.6, 4), (0.8, 12)],
+    [(0.3, 3), (0.6, 4), (0.8, 24)],
 )
 def test_waiting_time_of_an_m_d_1_queue(load: float, num_runs: int) -> None:
     """Poisson arrivals, constant service S: the mean wait is S x load / (2 (1 - load)) (Pollaczek and Khinchine), within 2 %."""

@@ -225,3 +225,19 @@ def test_a_token_in_flight_is_lost_when_its_request_is_reset_and_runs_again() ->
     assert scheduler.complete(lost, lambda _request, _count: [1]) == []
     assert scheduler.complete(again, lambda _request, _count: [2]) == [request]
     assert request.token_ids[10:] == [2]
+
+
+@pytest.mark.parametrize(("num_tokens", "is_admitted"), [(12, True), (13, False)])
+def test_the_watermark_holds_only_while_others_run(*, num_tokens: int, is_admitted: bool) -> None:
+    """Of eight blocks four are to stay free: nobody is held up alone, the next may fill three beside one that runs."""
+    config = EngineConfig(
+        num_gpu_blocks=9, max_model_len=64, block_size=4, watermark=0.5, enable_prefix_caching=False
+    )
+    alone = Scheduler(config)
+    alone.add(Request("all", TokenPrompt(range(31)), 1))
+    assert len(alone.schedule().new) == 1
+    scheduler = Scheduler(config)
+    scheduler.add(Request("first", TokenPrompt(range(3)), 1))
+    scheduler.schedule()
+    scheduler.add(Request("next", TokenPrompt(range(num_tokens)), 1))
+    assert bool(scheduler.schedule().new) is is_admitted

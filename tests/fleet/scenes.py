@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from itertools import accumulate
 
+from hypothesis import settings
 from hypothesis import strategies as st
 from tests.engine.drive import ContextLatency
 
@@ -12,6 +13,9 @@ from understudy.fleet import FleetConfig, NewsTiming, Simulation
 from understudy.latency import LatencyModel, LinearLatency
 from understudy.routing import Choose, Knowledge, load_policy
 from understudy.workload import Arrivals, OpenLoop, WorkloadRequest
+
+law = settings(max_examples=60, deadline=None)
+"""How hard the tests of this folder try to break a law."""
 
 MAX_MODEL_LEN = 64
 
@@ -144,7 +148,7 @@ fleets = st.builds(
     knowledge=st.sampled_from(Knowledge),
     news=st.builds(
         NewsTiming,
-        delay_ns=st.integers(0, 50_000),
+        delay_ns=st.sampled_from([0, 1_000, 10_000]) | st.integers(0, 50_000),
         heartbeat_ns=st.just(10_000),
         synchronisation_ns=st.sampled_from([10_000, 50_000]),
     ),

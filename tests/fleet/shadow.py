@@ -14,20 +14,21 @@ NEVER_NS = 1 << 62
 class Shadow:
     """One worker of a finished simulation from its start up to a time that only moves forward.
 
-    `events` are those that the engine has published, each with its time.
+    `events` are what the engine has published, `finished_ns` when requests ended, `requests` all that arrived.
     """
 
     def __init__(self, simulation: Simulation, worker: int, workload: Sequence[WorkloadRequest]) -> None:
         config = simulation.config
         self.events: list[tuple[int, KVCacheEvent]] = []
+        self.requests: dict[str, Request] = {}
+        self.finished_ns: dict[str, int] = {}
         self.engine = Engine(
             config.engine, config.latency, sample=self._sample, hash_seed=config.hash_seed, record_events=True
         )
         self._max_model_len = config.engine.max_model_len
+        items = {item.request_id: item for item in workload}
         self._to_come = [
-            (record, item)
-            for record, item in zip(simulation.records, workload, strict=True)
-            if record.worker == worker
+            (record, items[record.request_id]) for record in simulation.records if record.worker == worker
         ]
         self._to_come.reverse()
         self._outputs = {item.request_id: item.output_ids for _, item in self._to_come}
@@ -40,7 +41,10 @@ class Shadow:
                 self._arrive(now_ns)
             else:
                 self._start_ns = None
-                self.events.extend(self.engine.step(now_ns).events)
+                result = self.engine.step(now_ns)
+                self.events.extend(result.events)
+                ended = (request.request_id for request in result.outputs if request.status.is_finished)
+                self.finished_ns.update(dict.fromkeys(ended, now_ns))
         return self.engine
 
     @property
@@ -54,16 +58,16 @@ class Shadow:
 
     def _arrive(self, now_ns: int) -> None:
         record, item = self._to_come.pop()
-        self.engine.add(
-            Request(
-                item.request_id,
-                item.prompt,
-                min(item.output_tokens, self._max_model_len - item.prompt.num_tokens),
-                serial=record.serial,
-                arrival_time=float(now_ns),
-                priority=item.priority,
-            )
+        request = Request(
+            item.request_id,
+            item.prompt,
+            min(item.output_tokens, self._max_model_len - item.prompt.num_tokens),
+            serial=record.serial,
+            arrival_time=float(now_ns),
+            priority=item.priority,
         )
+        self.requests[item.request_id] = request
+        self.engine.add(request)
         if self.engine.next_ns is None:
             self._start_ns = now_ns
 

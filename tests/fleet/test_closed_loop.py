@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.fleet.scenes import MAX_MODEL_LEN, fleet, fleets, simulate, turn, workloads
+from tests.fleet.scenes import MAX_MODEL_LEN, fleet, fleets, law, simulate, turn, workloads
 
 from understudy.fleet import FleetConfig, RequestRecord, summarise
 from understudy.workload import ClosedLoop, WorkloadRequest
@@ -43,6 +43,7 @@ def _without_sessions(workload: list[WorkloadRequest]) -> list[WorkloadRequest]:
     return [replace(request, session_id=None) for request in workload]
 
 
+@law
 @given(fleets, workloads, _concurrencies, _think_times_ns)
 def test_no_more_in_flight_than_clients(
     config: FleetConfig, workload: list[WorkloadRequest], concurrency: int, think_ns: int
@@ -55,6 +56,7 @@ def test_no_more_in_flight_than_clients(
     assert [r.arrival_ns for r in records] == sorted(r.arrival_ns for r in records)
 
 
+@law
 @given(fleets, workloads, _concurrencies, _think_times_ns)
 def test_a_client_sends_again_when_it_has_rested(
     config: FleetConfig, workload: list[WorkloadRequest], concurrency: int, think_ns: int
@@ -67,6 +69,7 @@ def test_a_client_sends_again_when_it_has_rested(
     assert [record.request_id for record in records] == [item.request_id for item in workload]
 
 
+@law
 @given(fleets, workloads, _concurrencies, _think_times_ns)
 def test_the_next_turn_of_a_session_waits_for_the_one_before(
     config: FleetConfig, workload: list[WorkloadRequest], concurrency: int, think_ns: int
@@ -81,6 +84,7 @@ def test_the_next_turn_of_a_session_waits_for_the_one_before(
             last_ends_ns[session] = _end_ns(record)
 
 
+@law
 @given(fleets, workloads)
 def test_a_client_for_each_request_is_an_open_loop_at_once(
     config: FleetConfig, workload: list[WorkloadRequest]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.engine.drive import ContextLatency
-from tests.fleet.scenes import fleet, fleets, simulate, turn, workloads
+from tests.fleet.scenes import fleet, fleets, law, simulate, turn, workloads
 
 from understudy.fleet import (
     Comparison,
@@ -105,6 +105,7 @@ def test_an_interruption_keeps_what_was_done(arrived: int) -> None:
             assert record.finish_ns is None
 
 
+@law
 @given(fleets, workloads, st.integers(0, 100))
 def test_an_interruption_may_come_in_the_middle_of_a_step(
     config: FleetConfig, workload: list[WorkloadRequest], calls: int

@@ -6,6 +6,7 @@ from fractions import Fraction
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.fleet.scenes import law
 
 from understudy.fleet.distribution import distribution, weighted_distribution
 from understudy.fleet.summary import CURVE_POINTS
@@ -25,6 +26,7 @@ def _quantile(values: list[int], percent: int) -> float:
     )
 
 
+@law
 @given(_durations.filter(bool))
 def test_quantiles_are_nearest_rank(values: list[int]) -> None:
     """Every point of the curve is a value that was seen, the one that the definition names."""
@@ -40,6 +42,7 @@ def test_quantiles_are_nearest_rank(values: list[int]) -> None:
     assert found.mean == pytest.approx(float(Fraction(sum(values), len(values) * 10**9)), rel=1e-12)
 
 
+@law
 @given(_durations)
 def test_counting_equals_listing(values: list[int]) -> None:
     """Values with how often each was seen have the distribution of all of them, in whatever order."""

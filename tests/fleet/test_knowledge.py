@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.fleet.scenes import fleet, fleets, simulate, turn, workloads
+from tests.fleet.scenes import fleet, fleets, law, simulate, turn, workloads
 from tests.fleet.shadow import announced_blocks, cached_blocks, in_flight_at, shadows
 from tests.fleet.witness import Witness
 
@@ -18,14 +18,17 @@ from understudy.workload import WorkloadRequest
 
 
 def _watched(
-    config: FleetConfig, workload: list[WorkloadRequest], knowledge: Knowledge, **changes: object
+    config: FleetConfig, workload: list[WorkloadRequest], knowledge: Knowledge, news: NewsTiming | None = None
 ) -> tuple[Simulation, Witness, list[RequestRecord]]:
     """Run under a witness; return also the records of the requests on which it was asked."""
     witness = Witness(config.choose)
-    simulation = simulate(replace(config, choose=witness, knowledge=knowledge, **changes), workload)
+    simulation = simulate(
+        replace(config, choose=witness, knowledge=knowledge, news=news or config.news), workload
+    )
     return simulation, witness, [r for r in simulation.records if r.request_id in witness.looks]
 
 
+@law
 @given(fleets, workloads)
 def test_own_counts_are_always_true(config: FleetConfig, workload: list[WorkloadRequest]) -> None:
     """Whatever news a router gets, it knows what it has sent and what has come back."""
@@ -35,12 +38,19 @@ def test_own_counts_are_always_true(config: FleetConfig, workload: list[Workload
             in_flight = in_flight_at(simulation.records, record, view.index)
             assert view.in_flight == len(in_flight)
             assert view.in_flight_prompt_tokens == sum(other.prompt_tokens for other in in_flight)
-            assert view.active_decode_blocks == sum(-(-other.prompt_tokens // 4) for other in in_flight)
+            blocks = {other.request_id: -(-other.prompt_tokens // 4) for other in in_flight}
+            assert view.active_decode_blocks == sum(blocks.values())
+            assert view.active_prefill_blocks == sum(
+                blocks[other.request_id] - witness.looks[other.request_id].expected_blocks
+                for other in in_flight
+                if other.first_token_ns is not None and other.first_token_ns >= record.arrival_ns
+            )
             assert view.requests_routed == sum(
                 other.worker == view.index for other in simulation.records[: record.serial]
             )
 
 
+@law
 @given(fleets, workloads)
 def test_exact_knowledge_is_what_the_workers_would_say(
     config: FleetConfig, workload: list[WorkloadRequest]
@@ -63,6 +73,7 @@ def test_exact_knowledge_is_what_the_workers_would_say(
             assert view.age_seconds == 0.0
 
 
+@law
 @given(fleets, workloads)
 def test_an_exact_router_is_right_where_a_request_starts_at_once(
     config: FleetConfig, workload: list[WorkloadRequest]
@@ -85,6 +96,7 @@ def test_an_exact_router_is_right_where_a_request_starts_at_once(
             assert record.cached_tokens == record.believed_cached_tokens
 
 
+@law
 @given(fleets, workloads)
 def test_events_arrive_late_and_in_order(config: FleetConfig, workload: list[WorkloadRequest]) -> None:
     """An event counts from the delay after its publication on; with no delay, from the next decision on."""
@@ -100,6 +112,7 @@ def test_events_arrive_late_and_in_order(config: FleetConfig, workload: list[Wor
             assert matched == announced_blocks(heard, look.hashes)
 
 
+@law
 @given(fleets, workloads)
 def test_events_without_delay_are_exact_for_an_idle_worker(
     config: FleetConfig, workload: list[WorkloadRequest]
@@ -116,6 +129,7 @@ def test_events_without_delay_are_exact_for_an_idle_worker(
 
 
 @pytest.mark.parametrize("knowledge", [Knowledge.EVENTS, Knowledge.HEARTBEAT])
+@law
 @given(config=fleets, workload=workloads)
 def test_heartbeats_tell_a_load_of_the_past(
     knowledge: Knowledge, config: FleetConfig, workload: list[WorkloadRequest]
@@ -138,6 +152,7 @@ def test_heartbeats_tell_a_load_of_the_past(
             assert view.age_seconds == (record.arrival_ns - beat_ns) / 10**9
 
 
+@law
 @given(fleets, workloads)
 def test_between_synchronisations_a_heartbeat_router_learns_nothing_of_blocks(
     config: FleetConfig, workload: list[WorkloadRequest]
@@ -158,6 +173,7 @@ def test_between_synchronisations_a_heartbeat_router_learns_nothing_of_blocks(
                 assert matched == cached_blocks(worker.forward(synchronised_ns), look.hashes)
 
 
+@law
 @given(fleets, workloads)
 def test_a_router_of_its_own_knows_what_it_sent(config: FleetConfig, workload: list[WorkloadRequest]) -> None:
     """It takes every prompt to be cached where it went, and hears nothing of any worker."""
@@ -192,6 +208,7 @@ def test_a_router_of_its_own_never_reads_the_workers(monkeypatch: pytest.MonkeyP
     assert not any(worker.engine.records_events for worker in simulation.workers)
 
 
+@law
 @given(fleets, workloads, st.data())
 def test_exact_knowledge_does_not_depend_on_when_one_began_to_look(
     config: FleetConfig, workload: list[WorkloadRequest], data: st.DataObject

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.fleet.scenes import fleets, simulate, workloads
+from tests.fleet.scenes import fleets, law, simulate, workloads
 from tests.fleet.shadow import NEVER_NS, shadows
 from tests.fleet.witness import Witness
 
@@ -17,6 +17,7 @@ def _arrivals(workload: list[WorkloadRequest], concurrency: int | None) -> Arriv
     return OpenLoop(workload) if concurrency is None else ClosedLoop(workload, concurrency, think_ns=700)
 
 
+@law
 @given(fleets, workloads, st.none() | st.integers(1, 6), st.data())
 def test_looking_changes_nothing(
     config: FleetConfig, workload: list[WorkloadRequest], concurrency: int | None, data: st.DataObject
@@ -32,12 +33,29 @@ def test_looking_changes_nothing(
     assert summarise(each_time) == summarise(never)
 
 
-@given(fleets, workloads)
-def test_a_fleet_is_its_workers_one_by_one(config: FleetConfig, workload: list[WorkloadRequest]) -> None:
+@law
+@given(fleets, workloads, st.none() | st.integers(1, 6))
+def test_a_fleet_is_its_workers_one_by_one(
+    config: FleetConfig, workload: list[WorkloadRequest], concurrency: int | None
+) -> None:
     """Each worker does what it does alone, step by step: many steps at once are a way to go faster, no more."""
-    simulation = simulate(config, workload)
+    simulation = simulate(config, _arrivals(workload, concurrency))
+    records = {record.request_id: record for record in simulation.records}
     for worker, shadow in zip(simulation.workers, shadows(simulation, workload), strict=True):
         alone = shadow.forward(NEVER_NS)
+        for name, request in shadow.requests.items():
+            record = records[name]
+            assert (record.queued_ns, record.scheduled_ns, record.first_token_ns, record.finish_ns) == (
+                request.queued_ns,
+                request.scheduled_ns,
+                request.first_token_ns,
+                shadow.finished_ns[name],
+            )
+            assert (record.cached_tokens, record.preemptions, record.output_tokens) == (
+                request.num_cached_tokens,
+                request.num_preemptions,
+                request.num_output_tokens,
+            )
         assert worker.engine.num_steps == alone.num_steps
         assert worker.engine.busy_ns == alone.busy_ns
         assert worker.engine.scheduler.num_preemptions == alone.scheduler.num_preemptions

@@ -1,13 +1,14 @@
 """Results on disk: whole or not at all, every run in a file of its own, and what is written is what was found."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.fleet.scenes import fleet, simulate, turn
+from tests.fleet.scenes import fleet, law, simulate, turn
 
 from understudy.errors import OutputError, UsageError
 from understudy.fleet import (
@@ -76,9 +77,13 @@ def test_a_folder_is_as_open_as_any_other(tmp_path: Path) -> None:
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
 def test_a_folder_that_fails_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
     """Neither itself nor what was begun of it."""
-    with pytest.raises(error), ResultsFolder(tmp_path / "results") as folder:
-        folder.write("one", [b"1"])
+
+    def failing() -> Iterator[bytes]:
+        yield b"1"
         raise error
+
+    with pytest.raises(error), ResultsFolder(tmp_path / "results") as folder:
+        folder.write("one", failing())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -98,8 +103,7 @@ def test_a_place_taken_meanwhile_is_left_alone(tmp_path: Path) -> None:
     """Who came first keeps the place."""
     path = tmp_path / "results"
     with pytest.raises(OutputError, match=r"^cannot write to .*results: "), ResultsFolder(path):
-        path.mkdir()
-        (path / "theirs").touch()
+        (path / "theirs").mkdir(parents=True)
     assert [file.name for file in tmp_path.rglob("*")] == ["results", "theirs"]
 
 
@@ -155,6 +159,7 @@ def test_runs_are_named_by_their_policies(tmp_path: Path) -> None:
         assert _ids(tmp_path / "results" / f"requests-{policy}.jsonl") == [policy]
 
 
+@law
 @given(
     st.lists(
         st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)

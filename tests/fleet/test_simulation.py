@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.fleet.scenes import ENGINE, MAX_MODEL_LEN, fleet, fleets, simulate, turn, workloads
+from tests.fleet.scenes import ENGINE, MAX_MODEL_LEN, fleet, fleets, law, simulate, turn, workloads
 
 from understudy.errors import InputError, PolicyError, UsageError
 from understudy.fleet import FleetConfig, Simulation
@@ -15,6 +16,7 @@ from understudy.routing import Decision
 from understudy.workload import OpenLoop, WorkloadRequest
 
 
+@law
 @given(fleets, workloads)
 def test_each_arrival_becomes_one_record(config: FleetConfig, workload: list[WorkloadRequest]) -> None:
     """Records are the arrivals, in their order; nothing is left in flight."""
@@ -29,6 +31,7 @@ def test_each_arrival_becomes_one_record(config: FleetConfig, workload: list[Wor
         worker.engine.scheduler.check_integrity()
 
 
+@law
 @given(fleets, workloads)
 def test_times_of_a_request_are_in_causal_order(config: FleetConfig, workload: list[WorkloadRequest]) -> None:
     """Arrival, queued, scheduled, first token, finish; the run ends with the last finish."""
@@ -43,6 +46,7 @@ def test_times_of_a_request_are_in_causal_order(config: FleetConfig, workload: l
     assert simulation.end_ns == max((record.finish_ns or 0 for record in served), default=0)
 
 
+@law
 @given(fleets, workloads)
 def test_a_prompt_that_fills_the_context_is_refused(
     config: FleetConfig, workload: list[WorkloadRequest]
@@ -65,6 +69,7 @@ def test_a_prompt_that_fills_the_context_is_refused(
             )
 
 
+@law
 @given(fleets, workloads)
 def test_an_answer_is_as_long_as_asked_or_as_the_context_allows(
     config: FleetConfig, workload: list[WorkloadRequest]
@@ -84,6 +89,7 @@ def test_an_answer_is_as_long_as_asked_or_as_the_context_allows(
     )
 
 
+@law
 @given(fleets, workloads)
 def test_what_was_cached_is_whole_blocks_short_of_the_prompt(
     config: FleetConfig, workload: list[WorkloadRequest]
@@ -96,6 +102,7 @@ def test_what_was_cached_is_whole_blocks_short_of_the_prompt(
                 assert tokens % config.engine.block_size == 0
 
 
+@law
 @given(fleets, workloads)
 def test_one_sequence_at_a_time(config: FleetConfig, workload: list[WorkloadRequest]) -> None:
     """With `max_num_seqs=1` a worker starts a request only when the one before it has finished."""
@@ -108,11 +115,12 @@ def test_one_sequence_at_a_time(config: FleetConfig, workload: list[WorkloadRequ
             and record.scheduled_ns is not None
             and record.finish_ns is not None
         )
-        for (_, finish_ns), (scheduled_ns, _) in zip(times, times[1:], strict=False):
+        for (_, finish_ns), (scheduled_ns, _) in pairwise(times):
             assert scheduled_ns >= finish_ns
         assert max(worker.timeline.series(1, simulation.end_ns).running, default=0.0) <= 1.0
 
 
+@law
 @given(fleets, workloads, st.text(max_size=3))
 def test_the_hash_seed_changes_no_decision(
     config: FleetConfig, workload: list[WorkloadRequest], seed: str
@@ -127,6 +135,13 @@ def test_an_answer_shorter_than_a_block_is_found_again_whatever_the_hash_seed() 
     for seed in ("one", "another"):
         records = simulate(fleet(workers=1, policy="prefix", hash_seed=seed), workload).records
         assert records[1].cached_tokens == records[1].believed_cached_tokens == 12
+
+
+def test_a_prompt_that_is_all_cached_computes_its_last_block() -> None:
+    """The router believes what the engine can use: one block less than it holds."""
+    workload = [turn(serial, serial * 10**9, 0, 12, 1) for serial in range(2)]
+    records = simulate(fleet(workers=1, policy="prefix"), workload).records
+    assert [(record.cached_tokens, record.believed_cached_tokens) for record in records] == [(0, 0), (8, 8)]
 
 
 def test_progress_counts_arrivals() -> None:

@@ -5,7 +5,7 @@ import random
 
 import pytest
 from hypothesis import given
-from tests.fleet.scenes import fleets, simulate, turn, workloads
+from tests.fleet.scenes import fleets, law, simulate, turn, workloads
 
 from understudy.engine import EngineConfig
 from understudy.fleet import (
@@ -29,6 +29,7 @@ def _durations_ns(records: list[RequestRecord], start: str, end: str) -> list[in
     ]
 
 
+@law
 @given(fleets, workloads)
 def test_counts_are_sums_over_records(config: FleetConfig, workload: list[WorkloadRequest]) -> None:
     """Requests and tokens, each once."""
@@ -53,6 +54,7 @@ def test_counts_are_sums_over_records(config: FleetConfig, workload: list[Worklo
     assert summary.duration_seconds == simulation.end_ns / 10**9
 
 
+@law
 @given(fleets, workloads)
 def test_totals_are_sums_over_workers(config: FleetConfig, workload: list[WorkloadRequest]) -> None:
     """Each served request is some worker's."""
@@ -73,6 +75,7 @@ def test_totals_are_sums_over_workers(config: FleetConfig, workload: list[Worklo
     assert summary.kv_usage_mean == pytest.approx(sum(w.kv_usage_mean for w in workers) / len(workers))
 
 
+@law
 @given(fleets, workloads)
 def test_latencies_are_those_of_the_records(config: FleetConfig, workload: list[WorkloadRequest]) -> None:
     """All from arrival; those with something cached and those without make up all."""
@@ -86,6 +89,7 @@ def test_latencies_are_those_of_the_records(config: FleetConfig, workload: list[
     assert summary.ttft_hits.count + summary.ttft_misses.count == summary.ttft.count == len(served)
 
 
+@law
 @given(fleets, workloads)
 def test_each_token_but_the_first_has_a_gap(config: FleetConfig, workload: list[WorkloadRequest]) -> None:
     """The gaps of a request add up to the time from its first token to its last."""
@@ -101,6 +105,7 @@ def test_each_token_but_the_first_has_a_gap(config: FleetConfig, workload: list[
     assert summary.tpot.count == sum(record.output_tokens > 1 for record in served)
 
 
+@law
 @given(fleets, workloads)
 def test_bins_of_matched_blocks_hold_each_request_once(
     config: FleetConfig, workload: list[WorkloadRequest]
@@ -122,6 +127,7 @@ def test_bins_of_matched_blocks_hold_each_request_once(
     assert not bins or bins[-1].count
 
 
+@law
 @given(fleets, workloads)
 def test_the_series_count_every_request_while_it_is_in_its_engine(
     config: FleetConfig, workload: list[WorkloadRequest]

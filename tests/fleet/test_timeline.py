@@ -4,6 +4,7 @@ from itertools import accumulate, pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.fleet.scenes import law
 
 from understudy.fleet.timeline import MAX_INTERVALS, Timeline
 
@@ -34,6 +35,7 @@ def _area(gauges: _Gauges, times_ns: list[int], field: int, start_ns: int, end_n
     )
 
 
+@law
 @given(_gauges, _durations_ns)
 def test_averages_are_integrals(gauges: _Gauges, tail_ns: int) -> None:
     """Each interval's average is the integral over it, the last one cut at the end of the run."""
@@ -57,6 +59,7 @@ def test_averages_are_integrals(gauges: _Gauges, tail_ns: int) -> None:
     assert timeline.at_ns == end_ns
 
 
+@law
 @given(_gauges, _durations_ns, st.integers(2, 5))
 def test_repeating_a_report_changes_nothing(gauges: _Gauges, tail_ns: int, parts: int) -> None:
     """The same values, said several times while they hold, give the same averages."""
@@ -70,6 +73,7 @@ def test_repeating_a_report_changes_nothing(gauges: _Gauges, tail_ns: int, parts
     assert often.block_ns == once.block_ns
 
 
+@law
 @given(_gauges, _durations_ns)
 def test_the_number_of_intervals_is_bounded(gauges: _Gauges, tail_ns: int) -> None:
     """Long runs have longer intervals, not more; once they had to be merged, at least half as many are in use."""

@@ -10,11 +10,12 @@ from understudy.routing import Choose, Decision, FleetView, PolicyMemory, Routin
 
 @dataclass(frozen=True)
 class Look:
-    """What the policy was shown when it decided on a request."""
+    """What the policy was shown when it decided on a request, and how many blocks it then took to be cached."""
 
     hashes: Sequence[BlockHash]
     matched: Sequence[int]
     workers: Sequence[WorkerView]
+    expected_blocks: int
 
 
 @dataclass
@@ -27,8 +28,12 @@ class Witness:
 
     def __call__(self, request: RoutingRequest, fleet: FleetView, memory: PolicyMemory) -> Decision | int:
         """Look, note, and let the other policy decide."""
-        if self.only is None or request.request_id in self.only:
-            hashes = [block for block in request.block_hashes if isinstance(block, (bytes, int))]
-            views = [copy(view) for view in fleet.workers]
-            self.looks[request.request_id] = Look(hashes, list(fleet.matched_blocks(request)), views)
-        return self.decides(request, fleet, memory)
+        if self.only is not None and request.request_id not in self.only:
+            return self.decides(request, fleet, memory)
+        hashes = [block for block in request.block_hashes if isinstance(block, (bytes, int))]
+        views = [copy(view) for view in fleet.workers]
+        matched = list(fleet.matched_blocks(request))
+        decision = self.decides(request, fleet, memory)
+        expected = decision.matched_blocks if isinstance(decision, Decision) else 0
+        self.looks[request.request_id] = Look(hashes, matched, views, expected)
+        return decision

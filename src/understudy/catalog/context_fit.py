@@ -15,10 +15,10 @@ def check_context_fits(num_gpu_blocks: int, block_size: int, max_model_len: int)
     if usable < 1:
         raise UsageError(
             f"max_model_len ({max_model_len}) needs {needed} KV-cache blocks, but none is usable, whatever the "
-            "length: raise --gpu-memory-utilization or --num-gpu-blocks-override"
+            "length: give the KV cache more memory or blocks"
         )
     raise UsageError(
         f"max_model_len ({max_model_len}) needs {needed} KV-cache blocks, but {usable} are usable: lower "
         f"--max-model-len to at most {usable * block_size}, the estimated maximum model length, "
-        "or raise --gpu-memory-utilization"
+        "or give the KV cache more memory or blocks"
     )

@@ -4,6 +4,7 @@
 """
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -18,6 +19,7 @@ app = App(
     name="understudy",
     help=f"A stand-in for vLLM {VLLM_VERSION} that needs no GPU: the same decisions, in virtual time.",
     version=f"understudy {__version__} (as vLLM {VLLM_VERSION})",
+    suppress_keyboard_interrupt=False,
 )
 # The modules are imported only when their command runs, so the summaries stand here.
 for _path, _summary in (
@@ -32,8 +34,9 @@ for _path, _summary in (
 
 
 def run() -> NoReturn:
-    """Run the command line of this process and exit."""
+    """Run the command line of this process and exit; SIGTERM interrupts like Ctrl-C."""
     _make_streams_safe()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(status_of(sys.argv[1:]))
 
 

@@ -84,6 +84,12 @@ class EngineConfig:
                 f"max_num_batched_tokens ({tokens}) is smaller than max_model_len ({length}) and chunked prefill is off: "
                 "increase max_num_batched_tokens or decrease max_model_len"
             )
+        if self.token_budget < length and not self.enable_chunked_prefill:
+            # vLLM starts, and then a prompt above the budget blocks its queue for ever.
+            raise UsageError(
+                f"max_num_scheduled_tokens ({self.token_budget}) is smaller than max_model_len ({length}) and chunked "
+                "prefill is off: a longer prompt could never be scheduled"
+            )
         if self.long_prefill_token_threshold > length:
             raise UsageError(
                 f"long_prefill_token_threshold ({self.long_prefill_token_threshold}) cannot be greater than "

@@ -41,20 +41,30 @@ def run_policies(
     """
     runs: list[FinishedRun] = []
     for config in configs:
-        simulation = Simulation(config, arrivals())
-        policy, interrupted = config.policy, False
         try:
-            simulation.run(lambda count, policy=policy: progress(policy, count))  # type: ignore[misc]
+            run, interrupted = _run(config, arrivals, progress)
         except KeyboardInterrupt:
-            interrupted = True
-        simulation.finish()
-        runs.append(
-            FinishedRun(
-                summary=summarise(simulation),
-                records=simulation.records,
-                num_shortened=simulation.num_shortened,
-            )
-        )
+            if not runs:
+                raise
+            return FinishedRuns(runs=runs, interrupted=True)
+        runs.append(run)
         if interrupted:
             return FinishedRuns(runs=runs, interrupted=True)
     return FinishedRuns(runs=runs, interrupted=False)
+
+
+def _run(
+    config: FleetConfig, arrivals: Callable[[], Arrivals], progress: ProgressCallback
+) -> tuple[FinishedRun, bool]:
+    """Return what one policy came to, and whether it was interrupted."""
+    simulation = Simulation(config, arrivals())
+    interrupted = False
+    try:
+        simulation.run(lambda count: progress(config.policy, count))
+    except KeyboardInterrupt:
+        interrupted = True
+    simulation.finish()
+    run = FinishedRun(
+        summary=summarise(simulation), records=simulation.records, num_shortened=simulation.num_shortened
+    )
+    return run, interrupted

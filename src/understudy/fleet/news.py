@@ -78,6 +78,8 @@ class News:
     def heartbeat(self) -> None:
         """Send the worker's state as it is at `next_heartbeat_ns`."""
         at_ns = self._next_heartbeat_ns
+        # Under a policy that never looks, nobody else would fetch the news, and it would pile up.
+        self._hear(at_ns)
         self._on_the_way.push(at_ns + self._timing.delay_ns, self._load(at_ns))
         if not self._hears_events and at_ns % self._timing.synchronisation_ns == 0:
             blocks = _Blocks(self._worker.engine.scheduler.kv_cache.pool.cached_hashes())
@@ -88,6 +90,9 @@ class News:
         """Tell the router everything that has reached it by now."""
         if self._is_exact:
             self._tell(self._load(now_ns))
+        self._hear(now_ns)
+
+    def _hear(self, now_ns: int) -> None:
         for item in self._on_the_way.pop_due(now_ns):
             self._tell(item)
 

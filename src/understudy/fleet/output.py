@@ -37,6 +37,8 @@ class ResultsFolder:
                 f"the output folder {path} exists already: name another with --output, or remove it"
             )
         try:
+            if path.parent.exists() and not path.parent.is_dir():
+                raise OutputError(f"cannot write to {path}: {path.parent} is not a folder")
             path.parent.mkdir(parents=True, exist_ok=True)
             self._partial = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
             self._partial.chmod(0o777 & ~_umask())
@@ -56,8 +58,9 @@ class ResultsFolder:
             try:
                 self._partial.rename(self.path)
             except OSError as failure:
-                shutil.rmtree(self._partial, ignore_errors=True)
-                raise OutputError(f"cannot write to {self.path}: {failure.strerror}") from failure
+                raise OutputError(
+                    f"cannot name the results {self.path}: {failure.strerror}; they are in {self._partial}"
+                ) from failure
         else:
             shutil.rmtree(self._partial, ignore_errors=True)
 

@@ -15,7 +15,7 @@ from understudy.engine.hashing import DEFAULT_HASH_SEED, BlockHasher
 from understudy.errors import InputError, UsageError
 from understudy.fleet.news import News, NewsTiming
 from understudy.fleet.record import Dispatched, RequestRecord
-from understudy.fleet.worker import Worker
+from understudy.fleet.worker import NEVER_NS, Worker
 from understudy.latency import LatencyModel
 from understudy.routing import (
     Choose,
@@ -30,7 +30,6 @@ from understudy.routing import (
 )
 from understudy.workload import Arrivals, WorkloadRequest
 
-NEVER_NS = 1 << 62
 MAX_WORKERS = 4096
 
 

@@ -4,8 +4,12 @@ from collections import Counter
 from collections.abc import Iterator
 
 from understudy.engine import Engine, EngineConfig, Request, Sampler, StepResult
+from understudy.errors import InputError
 from understudy.fleet.timeline import Timeline
 from understudy.latency import LatencyModel
+
+NEVER_NS = 1 << 62
+"""Later than anything happens: 146 years."""
 
 
 class Worker:
@@ -57,10 +61,18 @@ class Worker:
             self._start_ns = now_ns
 
     def run_until(self, until_ns: int) -> Iterator[tuple[int, StepResult]]:
-        """Take all steps due before `until_ns`; yield the time and the result of each call of the engine."""
+        """Take all steps due before `until_ns`; yield the time and the result of each call of the engine.
+
+        Raises InputError where virtual time would pass NEVER_NS.
+        """
         while (now_ns := self.next_ns) is not None and now_ns < until_ns:
             self._start_ns = None
-            yield now_ns, self.engine.step(now_ns, until_ns=until_ns)
+            result = self.engine.step(now_ns, until_ns=until_ns)
+            if result.next_ns is not None and result.next_ns >= NEVER_NS:
+                raise InputError(
+                    "the run takes more than 146 years of virtual time: are the latency's constants right?"
+                )
+            yield now_ns, result
 
     @property
     def kv_usage(self) -> float:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from understudy.errors import UsageError
 from understudy.latency.shape import PrefillChunk, StepShape
 
+MAX_PRICE_SECONDS = 1_000_000
+
 _NS_PER_SECOND = 1_000_000_000
 
 
@@ -31,9 +33,9 @@ class LinearLatency:
             "prefill_seconds_per_block",
             "decode_seconds_per_step",
         ):
-            if not 0.0 <= getattr(self, name) < float("inf"):
+            if not 0.0 <= getattr(self, name) <= MAX_PRICE_SECONDS:
                 raise UsageError(
-                    f"{name} must be a finite number of seconds, at least 0, got {getattr(self, name)}"
+                    f"{name} must be a number of seconds from 0 to {MAX_PRICE_SECONDS:,}, got {getattr(self, name)}"
                 )
         if self.block_size < 1:
             raise UsageError(f"the latency model's block size must be at least 1, got {self.block_size}")

@@ -57,6 +57,8 @@ def open_trace(name: str | Path, *, limit: int | None = None) -> Trace:
     """
     if limit is not None and limit < 1:
         raise UsageError(f"the limit of requests must be at least 1, got {limit}")
+    if name == "":
+        raise UsageError("the trace has no name: give a file, -, a sample or a generator")
     if isinstance(name, str) and name.partition(":")[0] in known_generators():
         return _generated(name, limit)
     num_requests: int | None = None
