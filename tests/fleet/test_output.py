@@ -100,11 +100,22 @@ def test_a_taken_place_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_place_taken_meanwhile_is_left_alone(tmp_path: Path) -> None:
-    """Who came first keeps the place."""
+    """Who came first keeps the place; the results are kept, and the error says where."""
     path = tmp_path / "results"
-    with pytest.raises(OutputError, match=r"^cannot write to .*results: "), ResultsFolder(path):
-        (path / "theirs").mkdir(parents=True)
-    assert [file.name for file in tmp_path.rglob("*")] == ["results", "theirs"]
+    with (
+        pytest.raises(OutputError, match=r"^cannot name the results [^\n]*results: ") as caught,
+        ResultsFolder(path) as folder,
+    ):
+        folder.write("one", _taking(path / "theirs"))
+    assert [file.name for file in path.iterdir()] == ["theirs"]
+    kept = Path(str(caught.value).rpartition("they are in ")[2])
+    assert (kept / "one").read_bytes() == b"1"
+    assert sorted(tmp_path.iterdir()) == sorted([path, kept])
+
+
+def _taking(place: Path) -> Iterator[bytes]:
+    place.mkdir(parents=True)
+    yield b"1"
 
 
 def test_a_parent_that_is_no_folder_is_refused(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 class EvictionQueue(Generic[Key]):
-    """Keys in the order in which they were put; holds at most about three times `capacity` entries, stale or not."""
+    """Keys in the order in which they were put; holds a bounded multiple of `capacity` entries, stale or not."""
 
     def __init__(self, capacity: int) -> None:
         self._length = 0

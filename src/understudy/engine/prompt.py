@@ -24,7 +24,7 @@ class SegmentPrompt:
     """A prompt of which only the identity of each `segment_tokens` long piece is known.
 
     `segment_ids[i]` names the tokens from the start of the prompt to the end of segment i: two prompts
-    with the same id at i are equal up to there (the convention of the Mooncake traces). Ids are not
+    with the same id at i are equal up to there (the convention of the Mooncake traces). Ids differ and are not
     negative. The last segment may be partly filled: `num_tokens` says how far the prompt reaches.
     """
 
