@@ -97,12 +97,13 @@ def test_ctrl_c_before_anything_ran(folder: Path) -> None:
     assert not list(folder.glob("*results*"))
 
 
-def test_sigterm_leaves_nothing_at_the_final_place(folder: Path) -> None:
-    """The process just ends; no folder looks as if a run had finished."""
+def test_sigterm_interrupts_like_ctrl_c(folder: Path) -> None:
+    """What is done is kept and marked, and no unfinished folder is left behind."""
     result = end(start(folder, "simulate", "trace.jsonl", "--policy", "waits.py:choose"), signal.SIGTERM)
-    assert result.status == -signal.SIGTERM
-    assert result.stderr == ""
-    assert not (folder / RESULTS).exists()
+    assert result.status == 130
+    assert "interrupted" in result.error
+    assert json.loads((folder / RESULTS / "summary.json").read_bytes())["interrupted"] is True
+    assert not list(folder.glob(".*"))
 
 
 def test_runs_at_the_same_time_take_different_folders(folder: Path) -> None:

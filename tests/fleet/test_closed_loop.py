@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.fleet.scenes import MAX_MODEL_LEN, fleet, fleets, law, simulate, turn, workloads
+from tests.fleet.scenes import ENGINE, MAX_MODEL_LEN, fleet, fleets, law, simulate, turn, workloads
 
 from understudy.fleet import FleetConfig, RequestRecord, summarise
 from understudy.workload import ClosedLoop, WorkloadRequest
@@ -95,6 +96,24 @@ def test_a_client_for_each_request_is_an_open_loop_at_once(
     opened = simulate(config, workload)
     assert closed.records == opened.records
     assert summarise(closed) == summarise(opened)
+
+
+@pytest.mark.parametrize("async_scheduling", [True, False])
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("think_ns", [0, 700, 20_000])
+def test_an_answer_brings_a_request_while_others_go_on(
+    workers: int, think_ns: int, *, async_scheduling: bool
+) -> None:
+    """The next request is read at the end of the step under way, though the others only decode for long."""
+    outputs = (5, 50, 5, 5)
+    workload = _without_sessions([turn(i, 0, i % 3, 10, tokens) for i, tokens in enumerate(outputs)])
+    config = fleet(replace(ENGINE, async_scheduling=async_scheduling), workers=workers)
+    records = simulate(config, ClosedLoop(workload, 2, think_ns)).records
+    assert max(record.arrival_ns for record in records) < _end_ns(records[1])
+    longest_step_ns = 1_500
+    for record in records:
+        assert record.queued_ns is not None
+        assert record.queued_ns - record.arrival_ns < longest_step_ns
 
 
 def test_refusals_do_not_use_a_client_up() -> None:

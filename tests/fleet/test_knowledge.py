@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.fleet.scenes import fleet, fleets, law, simulate, turn, workloads
+from tests.fleet.scenes import FREE, fleet, fleets, law, simulate, turn, workloads
 from tests.fleet.shadow import announced_blocks, cached_blocks, in_flight_at, shadows
 from tests.fleet.witness import Witness
 
@@ -110,6 +110,21 @@ def test_events_arrive_late_and_in_order(config: FleetConfig, workload: list[Wor
                 event for at_ns, event in worker.events if at_ns + config.news.delay_ns <= record.arrival_ns
             ]
             assert matched == announced_blocks(heard, look.hashes)
+
+
+@pytest.mark.parametrize(("gap_ns", "believed"), [(999, 0), (1_000, 8), (1_001, 8)])
+def test_an_event_is_known_when_the_delay_is_over(gap_ns: int, believed: int) -> None:
+    """Not a nanosecond sooner or later: here a step takes no time, so the event is published at 0."""
+    config = fleet(
+        latency=FREE,
+        workers=1,
+        policy="prefix",
+        knowledge=Knowledge.EVENTS,
+        news=NewsTiming(delay_ns=1_000),
+    )
+    records = simulate(config, [turn(0, 0, 0, 12, 1), turn(1, gap_ns, 0, 12, 1)]).records
+    assert records[1].cached_tokens == 8
+    assert records[1].believed_cached_tokens == believed
 
 
 @law

@@ -90,7 +90,7 @@ def _fleet_config(experiment: Experiment, setup: EngineSetup, policy: str) -> Fl
         engine=setup.config,
         latency=setup.latency,
         num_workers=experiment.fleet.workers,
-        policy=policy,
+        policy=_text(policy),
         choose=_choose(policy),
         knowledge=experiment.fleet.router_knowledge(),
         news=experiment.fleet.news_timing(),
@@ -118,6 +118,7 @@ def _comparison(
     experiment: Experiment, setup: EngineSetup, trace: Trace, finished: FinishedRuns
 ) -> Comparison:
     fleet, arrivals = asdict(experiment.fleet), asdict(experiment.arrivals)
+    options = (experiment.fleet, experiment.arrivals, experiment.engine, experiment.latency)
     settings = {
         **fleet,
         **{name: value for name, value in arrivals.items() if value is not None},
@@ -131,13 +132,16 @@ def _comparison(
     return Comparison(
         understudy_version=__version__,
         vllm_version=VLLM_VERSION,
-        command=command_line(
-            experiment.words, (experiment.fleet, experiment.arrivals, experiment.engine, experiment.latency)
-        ),
-        trace=trace.name,
+        command=_text(command_line(experiment.words, options)),
+        trace=_text(trace.name),
         trace_sha256=trace.sha256,
         settings=settings,
         notes=[*setup.notes, *notes_on(finished.runs, setup, experiment.fleet.model, experiment.engine)],
         interrupted=finished.interrupted,
         runs=[run.summary for run in finished.runs],
     )
+
+
+def _text(argument: str) -> str:
+    """Return an argument of the command line as text that can be written, also where a file's name is no UTF-8."""
+    return argument.encode(errors="surrogateescape").decode(errors="replace")

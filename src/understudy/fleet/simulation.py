@@ -124,11 +124,11 @@ class Simulation:
             )
             if worker.next_ns is None or (arrival_ns is not None and arrival_ns <= worker.next_ns):
                 return arrival_ns
-            # An answer may bring an arrival at once, so nobody may run ahead of the others.
+            # An answer may bring an arrival at once, so nobody may run ahead of the others, nor of its own answers.
             others = (
                 other.next_ns for other in self.workers if other is not worker and other.next_ns is not None
             )
-            limit_ns = min(others, default=NEVER_NS)
+            limit_ns = worker.next_ns if worker.may_answer else min(others, default=NEVER_NS)
             if arrival_ns is not None:
                 limit_ns = min(limit_ns, arrival_ns)
             self._advance(worker, max(limit_ns, worker.next_ns + 1), once=True)

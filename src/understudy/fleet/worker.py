@@ -54,6 +54,12 @@ class Worker:
         """When the worker has something to do, None while it is idle."""
         return self.engine.next_ns if self._start_ns is None else self._start_ns
 
+    @property
+    def may_answer(self) -> bool:
+        """Whether the next step may give some request its last token."""
+        requests = self.engine.scheduler.requests.values()
+        return any(request.num_tokens + 1 >= request.end_tokens for request in requests)
+
     def add(self, request: Request, now_ns: int) -> None:
         """Take a request. An idle engine starts once all that arrives at this very time has arrived."""
         self.engine.add(request)
