@@ -101,7 +101,7 @@ def test_sigterm_interrupts_like_ctrl_c(folder: Path) -> None:
     """What is done is kept and marked, and no unfinished folder is left behind."""
     result = end(start(folder, "simulate", "trace.jsonl", "--policy", "waits.py:choose"), signal.SIGTERM)
     assert result.status == 130
-    assert "interrupted" in result.error
+    assert "interrupted" in result.stderr
     assert json.loads((folder / RESULTS / "summary.json").read_bytes())["interrupted"] is True
     assert not list(folder.glob(".*"))
 
