@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.engine.drive import ContextLatency
-from tests.fleet.scenes import fleet, fleets, law, simulate, turn, workloads
+from tests.fleet.scenes import LINEAR, fleet, fleets, law, simulate, turn, workloads
 
+from understudy.engine import EngineConfig
 from understudy.fleet import (
     Comparison,
     FleetConfig,
@@ -19,6 +20,7 @@ from understudy.fleet import (
     to_json,
 )
 from understudy.latency import StepShape
+from understudy.routing import load_policy
 from understudy.workload import Arrivals, OpenLoop, WorkloadRequest
 
 POLICIES = ("prefix", "round-robin", "least-loaded")
@@ -162,3 +164,28 @@ def test_errors_are_not_interruptions(tmp_path: Path) -> None:
 
     with pytest.raises(OSError, match="is gone"):
         run_policies([fleet()], broken)
+
+
+@pytest.mark.parametrize("policy", ["round-robin", "prefix"])
+def test_an_interrupted_run_finds_all_workers_at_one_time(policy: str) -> None:
+    """Equal workers with equal work have done the same, and every token that was given is counted."""
+    config = fleet(
+        EngineConfig(num_gpu_blocks=400, max_model_len=2048, block_size=4),
+        LINEAR,
+        workers=4,
+        policy=policy,
+        choose=load_policy(policy),
+    )
+    answers = [turn(serial, 1_000 * serial, serial, 10, 300, kind="segments") for serial in range(16)]
+    workload = [*answers, turn(16, 2_000_000, 99, 10, 300, kind="segments")]
+
+    def progress(_policy: str, count: int) -> None:
+        if count == len(workload):
+            raise KeyboardInterrupt
+
+    (run,) = run_policies([config], Fresh(workload), progress).runs
+    assert run.summary.unfinished == len(workload)
+    with_tokens = sum(record.first_token_ns is not None for record in run.records)
+    assert run.summary.output_tokens == run.summary.itl.count + with_tokens
+    tokens = [record.output_tokens for record in run.records[: len(answers)]]
+    assert max(tokens) - min(tokens) <= 4

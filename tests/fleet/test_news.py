@@ -39,5 +39,27 @@ def test_news_that_nobody_asks_for_does_not_pile_up(
     workload = [turn(i, 10**6 * i, i % 3, 20, 1) for i in range(200)]
     simulate(fleet(knowledge=knowledge, news=timing), workload)
     events_of_one_request = 10
-    assert len(on_the_way) > 3 * 1_000
+    assert len(on_the_way) > 1_000
     assert max(on_the_way) <= 2 * (1 + timing.delay_ns // timing.heartbeat_ns) + events_of_one_request
+
+
+@pytest.mark.parametrize("knowledge", [Knowledge.EVENTS, Knowledge.HEARTBEAT])
+def test_a_night_without_requests_costs_a_few_heartbeats(
+    knowledge: Knowledge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An idle worker does not repeat itself, and what the router knows in the morning is the same."""
+    heartbeats: list[News] = []
+    heartbeat = News.heartbeat
+
+    def counted(news: News) -> None:
+        heartbeats.append(news)
+        heartbeat(news)
+
+    monkeypatch.setattr(News, "heartbeat", counted)
+    timing = NewsTiming(delay_ns=30_000, heartbeat_ns=100_000, synchronisation_ns=500_000)
+    night_ns = 10**15
+    config = fleet(policy="prefix", knowledge=knowledge, news=timing)
+    simulation = simulate(config, [turn(0, 0, 0, 40, 5), turn(1, night_ns, 0, 40, 5)])
+    assert len(heartbeats) < 1_000
+    assert simulation.records[1].worker == simulation.records[0].worker
+    assert simulation.records[1].believed_cached_tokens == simulation.records[1].cached_tokens == 36

@@ -43,7 +43,7 @@ def test_times_of_a_request_are_in_causal_order(config: FleetConfig, workload: l
         assert len(known) == 5
         assert known == sorted(known)
         assert record.worker in range(config.num_workers)
-    assert simulation.end_ns == max((record.finish_ns or 0 for record in served), default=0)
+    assert simulation.end_ns == max((record.finish_ns or 0 for record in served), default=simulation.start_ns)
 
 
 @law

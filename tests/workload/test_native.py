@@ -43,15 +43,16 @@ def workloads(draw: st.DrawFn) -> list[WorkloadRequest]:
 @st.composite
 def _requests(draw: st.DrawFn, time_ns: int, prompts: st.SearchStrategy[Prompt]) -> WorkloadRequest:
     output_ids = draw(st.none() | token_ids)
+    prompt = draw(prompts)
     return WorkloadRequest(
         request_id=draw(names),
         arrival_ns=time_ns,
-        prompt=draw(prompts),
+        prompt=prompt,
         output_tokens=draw(st.integers(1, MAX_TOKENS)) if output_ids is None else len(output_ids),
         output_ids=output_ids,
         session_id=draw(st.none() | names),
         priority=draw(st.integers(-MAX_PRIORITY, MAX_PRIORITY)),
-        cache_salt=draw(st.none() | names),
+        cache_salt=draw(st.none() | names) if isinstance(prompt, TokenPrompt) else None,
     )
 
 

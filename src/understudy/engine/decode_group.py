@@ -9,7 +9,7 @@ Every step in flight computes one token for each member, so members do not stand
 join or leave are taken out of the plans in flight, or put in.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from operator import attrgetter
 
 from understudy.engine.config import EngineConfig
@@ -23,7 +23,7 @@ in_order_of_admission = attrgetter("admission")
 
 
 class DecodeGroup:
-    """Decoding requests of one scheduler; `members` are in the order of the batch.
+    """Decoding requests of one scheduler, its members.
 
     `context_tokens` is the sum of what they have computed, `steps` counts the schedules taken.
     """
@@ -53,11 +53,6 @@ class DecodeGroup:
 
     def __contains__(self, request: Request) -> bool:
         return request in self._true_at
-
-    @property
-    def members(self) -> Collection[Request]:
-        """All members, in the order of their admission."""
-        return self._true_at.keys()
 
     @property
     def num_takers(self) -> int:
@@ -115,6 +110,12 @@ class DecodeGroup:
         """Let all go."""
         self._leaves.clear()
         self._leave(list(self._true_at), plans, last_token_ns)
+
+    def settle(self) -> None:
+        """Give every member the tokens of all steps that were completed; the group is of no use afterwards."""
+        for request, step in self._true_at.items():
+            count = self.steps - step - 1
+            request.append_output(self._sample(request, count) if request.needs_tokens else None, count)
 
     def waking(self) -> list[Request]:
         """Return the members who need the cache in the next step."""

@@ -137,6 +137,10 @@ class Engine:
         self._take_events(now_ns)
         return self._published()
 
+    def settle(self) -> None:
+        """Bring the output tokens of all requests up to date, to be read when no further step will be taken."""
+        self._group.settle()
+
     def reset_prefix_cache(self) -> bool:
         """Forget the prefix cache; False while any request holds blocks."""
         return self.scheduler.reset_prefix_cache()

@@ -40,6 +40,7 @@ class Scheduler:
         self._num_executed_steps = 0
         self._last_prefill_step = -config.prefill_schedule_interval
         self._prefill_is_capacity_bound = False
+        self._preempted_by_reset: list[Request] = []
 
     # -- requests come and go ------------------------------------------------------------------------------
 
@@ -69,7 +70,9 @@ class Scheduler:
         """
         if reset_running_requests:
             while self.running:
-                self._preempt(self.running.pop(), drop_output=True)
+                request = self.running.pop()
+                self._preempt(request, drop_output=True)
+                self._preempted_by_reset.append(request)
         return self.kv_cache.reset()
 
     @property
@@ -104,6 +107,10 @@ class Scheduler:
             self._num_executed_steps += 1
         if ran_prefill or admitted_prefill:
             self._last_prefill_step = self._num_executed_steps
+        if self._preempted_by_reset:
+            # Told only now: no preemption by this step, so it kept nobody from being admitted.
+            plan.preempted += self._preempted_by_reset
+            self._preempted_by_reset = []
         self._advance(plan)
         return plan
 

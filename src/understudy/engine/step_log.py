@@ -74,6 +74,10 @@ def step_log(
         by_id[request.id] = request
     scheduler = Scheduler(config, hash_seed=hash_seed, record_events=True)
     arrivals = deque(sorted(enumerate(workload), key=lambda item: (item[1].arrive_step, item[0])))
+    aborts: dict[int, list[str]] = {}
+    for request in workload:
+        if request.abort_step is not None:
+            aborts.setdefault(request.abort_step, []).append(request.id)
     in_flight: deque[StepPlan] = deque()
 
     def sample(request: Request, count: int) -> list[int]:
@@ -87,7 +91,7 @@ def step_log(
         while arrivals and arrivals[0][1].arrive_step <= step:
             position, arrival = arrivals.popleft()
             scheduler.add(_request(position, arrival))
-        scheduler.abort([request.id for request in workload if request.abort_step == step])
+        scheduler.abort(aborts.get(step, ()))
         plan = scheduler.schedule()
         record = _planned(step, plan)
         if not plan.is_empty:

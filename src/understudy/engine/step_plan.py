@@ -21,6 +21,7 @@ class Admission:
 class StepPlan:
     """One step: tokens to compute for each request, in batch order, and what changed since the last plan.
 
+    `preempted` are those who had to make room, then those preempted for a reset since the last plan.
     `mid_prefill` are the scheduled requests that will still have prompt to compute, and so sample no token.
     `num_grouped` counts requests beside those in `scheduled`, the members of a DecodeGroup: one token each.
     """

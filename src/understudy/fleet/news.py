@@ -86,6 +86,14 @@ class News:
             self._on_the_way.push(at_ns + self._timing.delay_ns, blocks)
         self._next_heartbeat_ns += self._timing.heartbeat_ns
 
+    def skip_repetitions(self, now_ns: int) -> None:
+        """Leave out heartbeats of an idle worker up to now that others, still to be sent, will repeat in time."""
+        timing = self._timing
+        window_ns = timing.delay_ns + timing.heartbeat_ns + timing.synchronisation_ns
+        periods = (now_ns - window_ns - self._next_heartbeat_ns) // timing.synchronisation_ns
+        if periods > 0:
+            self._next_heartbeat_ns += periods * timing.synchronisation_ns
+
     def deliver(self, now_ns: int) -> None:
         """Tell the router everything that has reached it by now."""
         if self._is_exact:

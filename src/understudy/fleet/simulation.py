@@ -6,6 +6,7 @@ workers advance together, in the order of time.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from random import Random
@@ -31,6 +32,8 @@ from understudy.routing import (
 from understudy.workload import Arrivals, WorkloadRequest
 
 MAX_WORKERS = 4096
+SLICE_NS = 1_000_000_000
+"""How far workers may be apart in virtual time while no request arrives."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +61,7 @@ class FleetConfig:
 class Simulation:
     """One run of a workload through a fleet; `run` may be called once.
 
-    `records` are in order of arrival once `finish` was called, `end_ns` is when the last request finished (of an
+    `records` are in order of arrival once `finish` was called, `start_ns` is the first arrival, `end_ns` is when the last request finished (of an
     interrupted run: the latest time that anything is known of), and
     `num_shortened` counts the answers that the context had no room for, which vLLM cuts short.
     """
@@ -67,6 +70,7 @@ class Simulation:
         self.config = config
         self.records: list[RequestRecord] = []
         self.now_ns = 0
+        self.start_ns = 0
         self.end_ns = 0
         self.num_shortened = 0
         knowledge = config.knowledge
@@ -98,20 +102,43 @@ class Simulation:
             request = self._arrivals.pop()
             assert request.arrival_ns == arrival_ns >= self.now_ns, "the clock never runs back"
             self.now_ns = arrival_ns
+            if self._num_arrived == 0:
+                self._start(arrival_ns)
             self._num_arrived += 1
             self._receive(request)
             on_arrival(self._num_arrived)
-        self._advance_all(NEVER_NS)
+        # In slices, so that an interruption finds all workers at about the same time.
+        while any(worker.next_ns is not None for worker in self.workers):
+            due_ns = min(worker.next_ns for worker in self.workers if worker.next_ns is not None)
+            self.now_ns = max(self.now_ns, due_ns) + SLICE_NS
+            self._advance_all(self.now_ns)
+
+    def _start(self, now_ns: int) -> None:
+        self.start_ns = self.end_ns = now_ns
+        for worker in self.workers:
+            worker.timeline.start(now_ns)
 
     def finish(self) -> None:
         """Close the books, after `run` ended or was interrupted: requests still in flight count as unfinished."""
         if self._in_flight:
-            self.end_ns = max(self.end_ns, self.now_ns, *(worker.timeline.at_ns for worker in self.workers))
+            self._come_together()
         self.records.extend(item.record("unfinished", None) for item in self._in_flight.values())
         self._in_flight.clear()
         self.records.sort()
         for worker in self.workers:
             worker.timeline.finish(self.end_ns)
+
+    def _come_together(self) -> None:
+        """Bring all workers of an interrupted run to the latest time that anything is known of.
+
+        One that was interrupted within a step stays where it is, and all do if there is another interruption.
+        """
+        self.end_ns = max(self.end_ns, self.now_ns, *(worker.timeline.at_ns for worker in self.workers))
+        with suppress(KeyboardInterrupt):
+            for worker in self.workers:
+                if worker.is_sound:
+                    self._advance(worker, self.end_ns)
+                    worker.engine.settle()
 
     def _next_arrival_ns(self) -> int | None:
         """Return when the next request arrives; where arrivals wait for answers, the workers must give them first."""
@@ -224,10 +251,11 @@ class Simulation:
         """
         news = self._news[worker.index]
         while True:
+            if worker.next_ns is None:
+                news.skip_repetitions(until_ns)
             heartbeat_ns = NEVER_NS if news.next_heartbeat_ns is None else news.next_heartbeat_ns
             called = self._run_worker(worker, min(heartbeat_ns, until_ns), once=once)
-            drained = until_ns == NEVER_NS and worker.next_ns is None
-            if heartbeat_ns > until_ns or drained or (called and once):
+            if heartbeat_ns > until_ns or (called and once):
                 return
             news.heartbeat()
 

@@ -20,7 +20,7 @@ def summarise(simulation: Simulation) -> RunSummary:
     refused = [record for record in records if record.status == "refused"]
     hits = [record for record in finished if record.cached_tokens]
     misses = [record for record in finished if not record.cached_tokens]
-    seconds = simulation.end_ns / _NS_PER_SECOND
+    seconds = (simulation.end_ns - simulation.start_ns) / _NS_PER_SECOND
     prompt_tokens = sum(record.prompt_tokens for record in scheduled)
     cached_tokens = sum(record.cached_tokens or 0 for record in scheduled)
     output_tokens = sum(record.output_tokens for record in records)
@@ -31,7 +31,7 @@ def summarise(simulation: Simulation) -> RunSummary:
     for record in records:
         if record.worker is not None:
             by_worker[record.worker].append(record)
-    workers = [_worker(worker, by_worker[worker.index], simulation.end_ns) for worker in simulation.workers]
+    workers = [_worker(worker, by_worker[worker.index], simulation) for worker in simulation.workers]
     return RunSummary(
         policy=simulation.config.policy,
         requests=len(records),
@@ -67,7 +67,8 @@ def summarise(simulation: Simulation) -> RunSummary:
     )
 
 
-def _worker(worker: Worker, records: Sequence[RequestRecord], end_ns: int) -> WorkerSummary:
+def _worker(worker: Worker, records: Sequence[RequestRecord], simulation: Simulation) -> WorkerSummary:
+    duration_ns = simulation.end_ns - simulation.start_ns
     scheduler = worker.engine.scheduler
     num_blocks = scheduler.kv_cache.pool.num_gpu_blocks - 1
     scheduled = [record for record in records if record.scheduled_ns is not None]
@@ -77,12 +78,12 @@ def _worker(worker: Worker, records: Sequence[RequestRecord], end_ns: int) -> Wo
         prompt_tokens=sum(record.prompt_tokens for record in scheduled),
         cached_tokens=sum(record.cached_tokens or 0 for record in scheduled),
         output_tokens=sum(record.output_tokens for record in records),
-        busy_fraction=min(_share(worker.engine.busy_ns, end_ns), 1.0),
-        kv_usage_mean=_share(worker.timeline.block_ns, end_ns * num_blocks),
+        busy_fraction=min(_share(worker.engine.busy_ns, duration_ns), 1.0),
+        kv_usage_mean=_share(worker.timeline.block_ns, duration_ns * num_blocks),
         kv_usage_peak=_share(worker.timeline.peak_blocks, num_blocks),
         preemptions=scheduler.num_preemptions,
         evicted_blocks=scheduler.kv_cache.pool.num_evicted_blocks,
-        series=worker.timeline.series(num_blocks, end_ns),
+        series=worker.timeline.series(num_blocks, simulation.end_ns),
     )
 
 

@@ -28,7 +28,7 @@ class Distribution:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """Averages over time, one value for each `interval_seconds` from the start of the run."""
+    """Averages over time, one value for each `interval_seconds` from the first arrival on."""
 
     interval_seconds: float
     kv_usage: list[float]
@@ -76,9 +76,10 @@ class RunSummary:
 
     `hit_rate_tokens` is cached over all prompt tokens of the requests that were scheduled; `hit_rate_requests`
     the share of requests with any cached token. `matched_blocks` counts requests by how many blocks of their
-    prompt the chosen worker held. `believed_cached_tokens` is what the router expected, `cached_tokens` what
-    was true. Latencies are measured from arrival, of finished requests; `itl` is over all output tokens but
-    each request's first.
+    prompt were cached at their first admission. `believed_cached_tokens` is what the router expected, `cached_tokens`
+    what was true. `duration_seconds` is from the first arrival to the end of the last request; rates are over it. `ttft`, `e2e`
+    and `queue` are measured from arrival, of finished requests, `tpot` is of those with more than one output token;
+    `itl` is over all output tokens but each request's first, unfinished requests included.
     """
 
     policy: str

@@ -21,11 +21,17 @@ class Timeline:
         self.peak_blocks = 0
         self.at_ns = 0
         """How far time has come."""
+        self._start_ns = 0
         self._interval_ns = _FIRST_INTERVAL_NS
         self._areas: list[tuple[int, int, int]] = []
         self._area = (0, 0, 0)
         self._interval_end_ns = _FIRST_INTERVAL_NS
         self._value = (0, 0, 0)
+
+    def start(self, at_ns: int) -> None:
+        """Let the first interval begin here, before anything is reported."""
+        self._start_ns = self.at_ns = at_ns
+        self._interval_end_ns = at_ns + self._interval_ns
 
     def gauges(self, at_ns: int, used_blocks: int, running: int, waiting: int) -> None:
         """Take the values that hold from `at_ns` on; time never runs back."""
@@ -45,11 +51,12 @@ class Timeline:
         return sum(area[0] for area in self._areas) + self._area[0]
 
     def series(self, num_blocks: int, end_ns: int) -> Series:
-        """Return the averages of each interval from 0 to `end_ns`, blocks as a share of `num_blocks`."""
+        """Return the averages of each interval from the start to `end_ns`, blocks as a share of `num_blocks`."""
         areas = [*self._areas, self._area]
+        duration_ns = end_ns - self._start_ns
         widths = [
-            min(self._interval_ns, end_ns - index * self._interval_ns)
-            for index in range(-(-end_ns // self._interval_ns))
+            min(self._interval_ns, duration_ns - index * self._interval_ns)
+            for index in range(-(-duration_ns // self._interval_ns))
         ]
         pairs = list(zip(areas, widths, strict=False))
         return Series(
@@ -66,7 +73,7 @@ class Timeline:
             self._area = (0, 0, 0)
             if len(self._areas) == MAX_INTERVALS:
                 self._merge()
-            self._interval_end_ns = (len(self._areas) + 1) * self._interval_ns
+            self._interval_end_ns = self._start_ns + (len(self._areas) + 1) * self._interval_ns
         self._add(at_ns)
 
     def _add(self, at_ns: int) -> None:

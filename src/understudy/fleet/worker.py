@@ -15,6 +15,8 @@ NEVER_NS = 1 << 62
 class Worker:
     """An engine that is brought forward in time on demand.
 
+    `is_sound` is False once an exception has come out of the middle of a step.
+
     Between arrivals workers do not know of each other, so each may lag behind the others until somebody looks.
     """
 
@@ -39,6 +41,7 @@ class Worker:
             hash_seed=hash_seed,
             record_events=record_events,
         )
+        self.is_sound = True
         self._start_ns: int | None = None
 
     def gauges(self, at_ns: int, used_blocks: int, running: int, waiting: int) -> None:
@@ -73,7 +76,9 @@ class Worker:
         """
         while (now_ns := self.next_ns) is not None and now_ns < until_ns:
             self._start_ns = None
+            self.is_sound = False
             result = self.engine.step(now_ns, until_ns=until_ns)
+            self.is_sound = True
             if result.next_ns is not None and result.next_ns >= NEVER_NS:
                 raise InputError(
                     "the run takes more than 146 years of virtual time: are the latency's constants right?"

@@ -55,6 +55,8 @@ class NativeParser:
     def parse(self, line: bytes) -> WorkloadRequest:
         """Return the request of a line. Raises RecordError or UnicodeDecodeError."""
         record = self._decoder.decode(line)
+        if record.cache_salt is not None and isinstance(record.prompt, _Segments):
+            raise RecordError("cache_salt needs a prompt of token ids or text, not of segments")
         now_ns = arrival_ns("arrival_seconds", record.arrival_seconds, _SECOND_DECIMALS)
         self._order.check("arrival_seconds", now_ns, record.arrival_seconds)
         return WorkloadRequest(

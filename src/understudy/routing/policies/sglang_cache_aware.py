@@ -2,14 +2,14 @@
 
     q = in_flight
     if max q - min q > 64 and max q > 1.5 * min q:   worker = argmin q
-    elif longest match / prompt > 0.3:               worker = argmax matched_blocks
+    elif matched tokens / prompt tokens > 0.3:       worker = argmax matched_blocks
     else:                                            worker = argmin q
     ties: the first worker
 
 Source: the cache_aware policy of sglang-router 0.3.2 with the defaults of its command line
 (--balance-abs-threshold 64, --balance-rel-threshold 1.5, --cache-threshold 0.3). It measures matches in
-characters of the prompt against a tree of its own decisions; here they are blocks, from whatever the router
-knows, and a started block counts as one of the prompt's.
+characters of the prompt against a tree of its own decisions; here they are tokens of whole blocks, from whatever
+the router knows.
 """
 
 from understudy.routing.views import Decision, FleetView, PolicyMemory, RoutingRequest
@@ -28,6 +28,6 @@ def choose(request: RoutingRequest, fleet: FleetView, _memory: PolicyMemory) -> 
     if highest - lowest > BALANCE_ABS_THRESHOLD and highest > BALANCE_REL_THRESHOLD * lowest:
         return Decision(least_loaded, matched[least_loaded], "out of balance: least loaded")
     longest = max(matched)
-    if longest / max(request.num_blocks, 1) > CACHE_THRESHOLD:
+    if longest * request.block_size > CACHE_THRESHOLD * request.num_prompt_tokens:
         return Decision(matched.index(longest), longest, "longest prefix")
     return Decision(least_loaded, matched[least_loaded], "short match: least loaded")
