@@ -54,6 +54,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         super().__init__()
         self.requests: list[Request] = []
         self.in_flight: deque[tuple[StepPlan, dict[Request, int]]] = deque()
+        self.preempted_by_reset: list[Request] = []
         self.must_complete = False
 
     @initialize(options=CONFIGS)
@@ -111,6 +112,8 @@ class SchedulerMachine(RuleBasedStateMachine):
     def reset_prefix_cache(self, *, reset_running_requests: bool) -> None:
         """Succeed if nobody runs, or if the running are to be preempted."""
         idle = not self.scheduler.running
+        if reset_running_requests:
+            self.preempted_by_reset += reversed(self.scheduler.running)
         done = self.scheduler.reset_prefix_cache(reset_running_requests=reset_running_requests)
         assert done is (idle or reset_running_requests)
         if done:
@@ -121,12 +124,15 @@ class SchedulerMachine(RuleBasedStateMachine):
     def schedule(self) -> None:
         """Decide a step within the limits."""
         plan = self.scheduler.schedule()
+        made_room = plan.preempted[: len(plan.preempted) - len(self.preempted_by_reset)]
+        assert plan.preempted == [*made_room, *self.preempted_by_reset], "resets are told with the next plan"
+        self.preempted_by_reset = []
         self.must_complete = bool(plan.is_empty and self.in_flight)
         if plan.is_empty:
             return
         assert all(num_new > 0 for num_new in plan.scheduled.values())
         assert sum(plan.scheduled.values()) <= self.config.token_budget
-        assert not (plan.preempted and (plan.new or plan.resumed)), "whoever preempts admits nobody"
+        assert not (made_room and (plan.new or plan.resumed)), "whoever preempts admits nobody"
         assert set(plan.scheduled) <= set(self.scheduler.running)
         positions = {request: request.num_computed_tokens for request in plan.scheduled}
         self.in_flight.append((plan, positions))
