@@ -203,11 +203,12 @@ class BlockPool:
         self.num_evicted_blocks += count
         while count:
             piece = self._evictable.first
-            num_evicted = min(count, len(piece))
+            length = piece.end - piece.start
+            num_evicted = min(count, length)
             if self.events is not None:
                 hashes = hashes_of(piece.key, piece.end - num_evicted, piece.end)
                 self.events.extend(map(BlockRemoved, reversed(hashes)))
-            if num_evicted < len(piece):
+            if num_evicted < length:
                 self._evictable.shrink_first(num_evicted)
             else:
                 self._evictable.remove(piece)

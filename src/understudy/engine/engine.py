@@ -276,7 +276,8 @@ class Engine:
         return events
 
     def _take_events(self, now_ns: int) -> None:
-        self._events.extend((now_ns, event) for event in self.scheduler.take_events())
+        if events := self.scheduler.take_events():
+            self._events.extend((now_ns, event) for event in events)
 
 
 def _shape(plan: StepPlan, group: DecodeGroup) -> StepShape:

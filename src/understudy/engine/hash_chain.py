@@ -5,7 +5,7 @@ integer key + n. A block whose hash is bytes is a run by itself, and the hash is
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import TypeAlias, overload
 
@@ -50,8 +50,15 @@ class HashChain(Sequence[BlockHash]):
     def __iter__(self) -> Iterator[BlockHash]:
         return chain.from_iterable(hashes_of(*part) for part in self.runs(0, len(self)))
 
-    def runs(self, start: int, end: int) -> Iterator[RunPart]:
-        """Yield the runs, or parts of them, that make up blocks `start` to `end` (exclusive) of the chain."""
+    def runs(self, start: int, end: int) -> Iterable[RunPart]:
+        """Iterate over the runs, or parts of them, that make up blocks `start` to `end` (exclusive) of the chain."""
+        keys, bounds = self._keys, self._bounds
+        if start < end and start >= bounds[-2]:
+            # Nearly always: a block more of an answer.
+            return ((keys[-1], start - bounds[-2], end - bounds[-2]),)
+        return self._runs(start, end)
+
+    def _runs(self, start: int, end: int) -> Iterator[RunPart]:
         keys, bounds = self._keys, self._bounds
         run = bisect_right(bounds, start) - 1
         while start < end:
@@ -66,13 +73,14 @@ class HashChain(Sequence[BlockHash]):
 
     def extend_run(self, key: BlockHash, end: int) -> None:
         """Let a run, the last one or a new one, reach up to block `end` (exclusive) of the chain, if that is longer."""
-        if end <= len(self):
+        keys, bounds = self._keys, self._bounds
+        if end <= bounds[-1]:
             return
-        if self._keys and self._keys[-1] == key:
-            self._bounds[-1] = end
+        if keys and keys[-1] == key:
+            bounds[-1] = end
         else:
-            self._keys.append(key)
-            self._bounds.append(end)
+            keys.append(key)
+            bounds.append(end)
 
     def _hashes(self, start: int, end: int) -> list[BlockHash]:
         return [block_hash for part in self.runs(start, end) for block_hash in hashes_of(*part)]
