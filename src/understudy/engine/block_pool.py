@@ -13,8 +13,8 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import TypeAlias
 
-from understudy.engine.eviction_queue import EvictionQueue, Piece
 from understudy.engine.events import AllBlocksCleared, BlockRemoved, KVCacheEvent
+from understudy.engine.eviction_queue import EvictionQueue, Piece
 from understudy.engine.hash_chain import BlockHash, HashChain, hashes_of
 
 PiecePart: TypeAlias = tuple[Piece, int, int]
@@ -62,7 +62,8 @@ class BlockPool:
         Of several blocks with the same hash the first inserted is taken.
         """
         prefix: list[PiecePart] = []
-        for key, number, end in hashes.runs(0, limit):
+        for key, start, end in hashes.runs(0, limit):
+            number = start
             while number < end:
                 part = self._find(key, number, end)
                 if part is None:
@@ -98,15 +99,16 @@ class BlockPool:
     def cache(self, hashes: HashChain, start: int, end: int, held: list[Holding]) -> None:
         """Give blocks `start` to `end` (exclusive) of a request their hashes, and add them to what it holds."""
         for key, first, stop in hashes.runs(start, end):
-            pieces = self._pieces.setdefault(key, [])
-            if pieces and pieces[-1].references == 1 and held[-1:] == [(pieces[-1], first)]:
-                piece = pieces[-1]
-                piece.end = stop
-                held[-1] = (piece, stop)
-            else:
-                piece = Piece(key, first, stop, references=1)
-                pieces.append(piece)
-                held.append((piece, stop))
+            pieces = self._pieces.get(key)
+            if pieces is None:
+                pieces = self._pieces[key] = []
+            elif pieces[-1].references == 1 and held and held[-1] == (pieces[-1], first):
+                pieces[-1].end = stop
+                held[-1] = (pieces[-1], stop)
+                continue
+            piece = Piece(key, first, stop, 1)
+            pieces.append(piece)
+            held.append((piece, stop))
 
     def free(self, held: Sequence[Holding], num_blank: int) -> None:
         """Drop one reference of each block of a request: the cached ones in the order of their tokens, then the others.

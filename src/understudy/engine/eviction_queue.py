@@ -71,5 +71,5 @@ class EvictionQueue:
 
     def shrink_first(self, count: int) -> None:
         """Take the last `count` blocks from the piece to be evicted next, but not all."""
-        self.first.end -= count
+        self._edge.behind.end -= count
         self.num_blocks -= count

@@ -164,10 +164,11 @@ class Request:
         """Extend `block_hashes` to every full block; a block with an unknown token gets a name of its own."""
         hashes = self.block_hashes
         num_full = self.num_tokens // hasher.block_size
-        if len(hashes) >= num_full:
+        num_hashed = len(hashes)
+        if num_hashed >= num_full:
             return
         if self.token_ids:
             hasher.extend(hashes, self.token_ids, self.identity)
-        elif not hashes and not isinstance(self.prompt, TokenPrompt):
+        elif not num_hashed and not isinstance(self.prompt, TokenPrompt):
             hashes = self.block_hashes = self.prompt.block_hashes(hasher.block_size)
         hashes.extend_run(-(self.serial + 1) * _ANONYMOUS_BLOCKS, num_full)
