@@ -65,11 +65,14 @@ class BlockPool:
         for key, start, end in hashes.runs(0, limit):
             number = start
             while number < end:
-                part = self._find(key, number, end)
-                if part is None:
+                piece = self._first_copy(key, number)
+                if piece is None:
                     return prefix
-                prefix.append(part)
-                number = part[2]
+                # The blocks behind `number` are the first inserted, too: whoever used an earlier copy of one of them
+                # used an earlier one of `number` before it, which is evicted only after it.
+                stop = min(piece.end, end)
+                prefix.append((piece, number, stop))
+                number = stop
         return prefix
 
     def num_evictable(self, prefix: Iterable[PiecePart]) -> int:
@@ -169,15 +172,11 @@ class BlockPool:
         )
         assert sum(map(len, references)) + num_blank == self.num_used_blocks, "no other block is in use"
 
-    def _find(self, key: BlockHash, number: int, end: int) -> PiecePart | None:
-        """Return the blocks from `number` on of the first inserted piece that holds that one.
-
-        They are the first inserted of their hashes as well: whoever used an earlier copy of one of them used an earlier
-        one of `number` too, which is evicted only after it.
-        """
+    def _first_copy(self, key: BlockHash, number: int) -> Piece | None:
+        """Return the first inserted piece with a block of a run."""
         for piece in self._pieces.get(key, ()):
             if piece.start <= number < piece.end:
-                return piece, number, min(end, piece.end)
+                return piece
         return None
 
     def _split(self, piece: Piece, number: int) -> Piece:

@@ -62,14 +62,16 @@ class HashChain(Sequence[BlockHash]):
         keys, bounds = self._keys, self._bounds
         run = bisect_right(bounds, start) - 1
         while start < end:
-            first, stop = bounds[run], min(bounds[run + 1], end)
-            yield keys[run], start - first, stop - first
-            start = stop
+            first = bounds[run]
             run += 1
+            stop = min(end, bounds[run])
+            yield keys[run - 1], start - first, stop - first
+            start = stop
 
     def append(self, block_hash: BlockHash) -> None:
         """Add one block that is a run by itself."""
-        self.extend_run(block_hash, len(self) + 1)
+        self._keys.append(block_hash)
+        self._bounds.append(self._bounds[-1] + 1)
 
     def extend_run(self, key: BlockHash, end: int) -> None:
         """Let a run, the last one or a new one, reach up to block `end` (exclusive) of the chain, if that is longer."""

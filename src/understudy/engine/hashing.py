@@ -51,6 +51,8 @@ class CacheIdentity:
 
     def extra_keys(self, start: int, end: int) -> ExtraKeys | None:
         """Return the extra keys of the block that holds tokens `start` to `end` (exclusive), None if there are none."""
+        if not (self.items or self.salt or self.lora):
+            return None
         keys: list[tuple[object, ...]] = []
         if self.lora is not None:
             keys.append(("lora", self.lora.name, self.lora.path))
