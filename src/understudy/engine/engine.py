@@ -240,6 +240,7 @@ class Engine:
         if count < 2:
             return False
         self._report_gauges(now_ns)
+        records_events = self.records_events
         for step in range(count):
             if step:
                 self._observe_group(schedules[step])
@@ -248,7 +249,7 @@ class Engine:
                     group.wake(request)
                 self._report_gauges(schedules[step])
             group.advance()
-            if step + 1 < count:
+            if records_events and step + 1 < count:
                 self._take_events(schedules[step + 1])
         in_flight.clear()
         for end_ns in ends[count + 1 - self._config.pipeline_depth : count + 1]:
