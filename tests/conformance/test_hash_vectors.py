@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from understudy.engine import BlockHash, BlockHasher, CacheIdentity, LoRA, MultiModalItem, event_hash
+from understudy.engine import BlockHasher, CacheIdentity, HashChain, LoRA, MultiModalItem, event_hash
 from understudy.engine.hashing import DEFAULT_HASH_SEED
 
 RECORDING = json.loads((Path(__file__).parent / "hash_vectors.json").read_text(encoding="utf-8"))
@@ -32,9 +32,9 @@ def test_hashes_equal_those_of_vllm(vector: dict[str, Any]) -> None:
     seed = DEFAULT_HASH_SEED if vector["seed"] is None else vector["seed"]
     hasher = BlockHasher(vector["algorithm"], RECORDING["block_size"], seed)
     assert hasher.none_hash.hex() == vector["none_hash"]
-    hashes: list[BlockHash] = []
+    hashes = HashChain()
     hasher.extend(hashes, RECORDING["token_ids"], _identity(vector["identity"]))
-    assert hashes == [bytes.fromhex(block_hash) for block_hash in vector["block_hashes"]]
+    assert list(hashes) == [bytes.fromhex(block_hash) for block_hash in vector["block_hashes"]]
     assert [event_hash(block_hash) for block_hash in hashes] == vector["event_hashes"]
 
 

@@ -1,97 +1,45 @@
-"""BlockPool, which has no block ids, against a plain model that has: vLLM's free list, counts and map of hashes."""
+"""BlockPool, which keeps pieces of runs, against vLLM's, which keeps blocks with ids."""
 
-from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import hypothesis.strategies as st
 from hypothesis import settings
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from tests.engine.block_by_block_pool import BlockByBlockPool
 
-from understudy.engine import AllBlocksCleared, BlockRemoved, KVCacheEvent
-from understudy.engine.block_pool import BlockPool, CachedBlock, Copy
+from understudy.engine import BlockHash, BlockRemoved, HashChain, SegmentPrompt
+from understudy.engine.block_pool import BlockPool, Holding
 
-NUM_BLOCKS = 14
-TEXTS = st.integers(0, 2)
-
-
-class PlainPool:
-    """What vLLM's block pool does, said as simply as possible, however slow."""
-
-    def __init__(self, num_blocks: int) -> None:
-        self.free_queue = list(range(1, num_blocks))
-        self.ref_counts = dict.fromkeys(range(1, num_blocks), 0)
-        self.hash_of: dict[int, int] = {}
-        self.copies: dict[int, list[int]] = {}
-        self.events: list[KVCacheEvent] = []
-
-    def allocate(self, count: int) -> list[int]:
-        """Take the first free blocks; what they held is forgotten."""
-        blocks = [self.free_queue.pop(0) for _ in range(count)]
-        for block in blocks:
-            self.ref_counts[block] = 1
-            if block in self.hash_of:
-                block_hash = self.hash_of.pop(block)
-                self.copies[block_hash].remove(block)
-                self.events.append(BlockRemoved(block_hash))
-        return blocks
-
-    def touch(self, blocks: Sequence[int]) -> None:
-        """Count one more reference of each block, and unlink it from the free list."""
-        for block in blocks:
-            if self.ref_counts[block] == 0:
-                self.free_queue.remove(block)
-            self.ref_counts[block] += 1
-
-    def free(self, blocks: Sequence[int]) -> None:
-        """Put what nobody references into the free list, last block first: without a hash in front, others behind."""
-        for block in blocks:
-            self.ref_counts[block] -= 1
-        released = [block for block in reversed(blocks) if self.ref_counts[block] == 0]
-        without_hash = [block for block in released if block not in self.hash_of]
-        with_hash = [block for block in released if block in self.hash_of]
-        self.free_queue = without_hash + self.free_queue + with_hash
-
-    def cache(self, blocks: Sequence[int], hashes: Sequence[int]) -> None:
-        """Add to the map; nothing is merged."""
-        for block, block_hash in zip(blocks, hashes, strict=True):
-            self.hash_of[block] = block_hash
-            self.copies.setdefault(block_hash, []).append(block)
-
-    def cached_prefix(self, hashes: Sequence[int]) -> list[int]:
-        """Take the first inserted copy of each hash, up to the first that has none."""
-        blocks = []
-        for block_hash in hashes:
-            if not self.copies.get(block_hash):
-                break
-            blocks.append(self.copies[block_hash][0])
-        return blocks
-
-    def reset(self) -> bool:
-        """Forget all hashes, if every block is free; the free list keeps its order."""
-        if any(self.ref_counts.values()):
-            return False
-        self.hash_of.clear()
-        self.copies.clear()
-        self.events.append(AllBlocksCleared())
-        return True
+NUM_BLOCKS = 40
+# Each id names all that comes before it.
+TEXTS = [(1, 2), (1, 3)]
+SEGMENT_TOKENS = 10
+ANSWER = 20
+# They need not divide a segment, and may exceed it.
+BLOCK_SIZES = [1, 1, 1, 2, 3, 11]
+LIMITS = st.sampled_from([0, NUM_BLOCKS]) | st.integers(0, 2 * SEGMENT_TOKENS)
+COUNTS = st.integers(0, 2 * SEGMENT_TOKENS)
 
 
+@dataclass
 class Table:
-    """The blocks of one request that writes a text; `cached` is how the pool calls the first of them."""
+    """The blocks of one request: `hashes` of all that it may ever have, ids in one pool, holdings in the other.
 
-    def __init__(self, text: int, blocks: list[int], cached: list[CachedBlock]) -> None:
-        self.text = text
-        self.blocks = blocks
-        self.cached = cached
+    Of `blocks`, the first `num_cached` have their hash.
+    """
 
-    @property
-    def num_blank(self) -> int:
-        """Blocks that have no hash yet."""
-        return len(self.blocks) - len(self.cached)
+    hashes: HashChain
+    blocks: list[int]
+    num_cached: int
+    held: list[Holding] = field(default_factory=list)
 
 
-def _hashes(text: int, start: int, end: int) -> list[int]:
-    """Two texts agree in their first two blocks, and in no other."""
-    return [index if index < 2 else 100 * (text + 1) + index for index in range(start, end)]
+def _bytes_of(hashes: HashChain) -> HashChain:
+    """Return a chain whose blocks are runs by themselves, as where token ids are known."""
+    chain = HashChain()
+    for block_hash in hashes:
+        chain.append(str(block_hash).encode())
+    return chain
 
 
 class BlockPoolMachine(RuleBasedStateMachine):
@@ -101,91 +49,143 @@ class BlockPoolMachine(RuleBasedStateMachine):
         super().__init__()
         self.pool = BlockPool(NUM_BLOCKS)
         self.pool.events = []
-        self.plain = PlainPool(NUM_BLOCKS)
+        self.model = BlockByBlockPool(NUM_BLOCKS)
         self.tables: list[Table] = []
-        # What the pool calls each cached block of the plain one.
-        self.name_of: dict[int, CachedBlock] = {}
+        self.num_requests = 0
 
-    @rule(text=TEXTS, length=st.integers(0, NUM_BLOCKS), extra=st.integers(0, 5))
-    def admit(self, text: int, length: int, extra: int) -> None:
-        """Take the cached prefix of a text, and some blocks more."""
-        hashes = _hashes(text, 0, NUM_BLOCKS)
-        prefix = self.pool.cached_prefix(hashes, length)
-        blocks = self.plain.cached_prefix(hashes[:length])
-        assert prefix == [self.name_of[block] for block in blocks]
-        num_evictable = sum(self.plain.ref_counts[block] == 0 for block in blocks)
+    @initialize(block_size=st.sampled_from(BLOCK_SIZES), tokens_are_known=st.booleans())
+    def start(self, *, block_size: int, tokens_are_known: bool) -> None:
+        """Choose the size of blocks and the kind of hashes."""
+        self.block_size = block_size
+        self.tokens_are_known = tokens_are_known
+
+    def _hashes(self, text: int, num_tokens: int) -> HashChain:
+        """Return the chain of a prompt that is the start of a text, and of an answer that is nobody else's."""
+        segments = -(-num_tokens // SEGMENT_TOKENS)
+        hashes = SegmentPrompt(num_tokens, TEXTS[text][:segments], SEGMENT_TOKENS).block_hashes(
+            self.block_size
+        )
+        self.num_requests += 1
+        hashes.extend_run(-1000 * self.num_requests, len(hashes) + ANSWER)
+        return _bytes_of(hashes) if self.tokens_are_known else hashes
+
+    @rule(
+        text=st.integers(0, len(TEXTS) - 1),
+        num_tokens=st.integers(1, 2 * SEGMENT_TOKENS),
+        limit=LIMITS,
+        extra=COUNTS,
+        num_computed=COUNTS,
+    )
+    def admit(self, text: int, num_tokens: int, limit: int, extra: int, num_computed: int) -> None:
+        """Take the cached prefix of a prompt, up to any block, and some blocks more; some of these are computed."""
+        self._admit(self._hashes(text, num_tokens), limit, extra, num_computed)
+
+    def _admit(self, hashes: HashChain, limit: int, extra: int, num_computed: int) -> None:
+        limit = min(limit, len(hashes))
+        prefix = self.pool.cached_prefix(hashes, limit)
+        blocks = self.model.cached_prefix(hashes[:limit])
+        assert sum(end - start for _, start, end in prefix) == len(blocks)
+        references = [piece.references for piece, start, end in prefix for _ in range(start, end)]
+        assert references == [self.model.ref_counts[block] for block in blocks], "the copy that is used"
+        num_evictable = references.count(0)
         assert self.pool.num_evictable(prefix) == num_evictable
-        if num_evictable + extra > len(self.plain.free_queue):
+        extra = min(extra, len(hashes) - len(blocks))
+        if num_evictable + extra > len(self.model.free_queue):
             return
-        self.pool.touch(prefix)
-        self.plain.touch(blocks)
+        held = self.pool.touch(prefix)
+        self.model.touch(blocks)
         self.pool.allocate(extra)
-        self.tables.append(Table(text, [*blocks, *self.plain.allocate(extra)], list(prefix)))
+        table = Table(hashes, [*blocks, *self.model.allocate(extra)], len(blocks), held)
+        self.tables.append(table)
+        self._cache(table, num_computed)
 
     @precondition(lambda self: self.tables)
-    @rule(data=st.data(), count=st.integers(0, 3))
+    @rule(data=st.data(), count=COUNTS)
     def extend(self, data: st.DataObject, count: int) -> None:
         """Take more blocks for a table."""
         table = data.draw(st.sampled_from(self.tables))
-        count = min(count, len(self.plain.free_queue))
+        count = min(count, len(self.model.free_queue), len(table.hashes) - len(table.blocks))
         self.pool.allocate(count)
-        table.blocks += self.plain.allocate(count)
+        table.blocks += self.model.allocate(count)
 
-    @precondition(lambda self: any(table.num_blank for table in self.tables))
-    @rule(data=st.data())
-    def cache(self, data: st.DataObject) -> None:
+    @precondition(lambda self: any(table.num_cached < len(table.blocks) for table in self.tables))
+    @rule(data=st.data(), count=COUNTS)
+    def cache(self, data: st.DataObject, count: int) -> None:
         """Give the next blocks of a table their hashes; other blocks may carry the same."""
-        table = data.draw(st.sampled_from([table for table in self.tables if table.num_blank]))
-        start = len(table.cached)
-        end = data.draw(st.integers(start + 1, len(table.blocks)))
-        blocks, hashes = table.blocks[start:end], _hashes(table.text, start, end)
-        names = self.pool.cache(hashes)
-        self.plain.cache(blocks, hashes)
-        self.name_of |= zip(blocks, names, strict=True)
-        table.cached += names
+        self._cache(
+            data.draw(st.sampled_from([t for t in self.tables if t.num_cached < len(t.blocks)])), count
+        )
+
+    def _cache(self, table: Table, count: int) -> None:
+        start = table.num_cached
+        end = min(start + count, len(table.blocks))
+        self.pool.cache(table.hashes, start, end, table.held)
+        self.model.cache(table.blocks[start:end], table.hashes[start:end])
+        table.num_cached = end
 
     @precondition(lambda self: self.tables)
     @rule(data=st.data())
     def free(self, data: st.DataObject) -> None:
         """Give a table back."""
+        self._free(self.tables.pop(data.draw(st.integers(0, len(self.tables) - 1))))
+
+    def _free(self, table: Table) -> None:
+        self.pool.free(table.held, len(table.blocks) - table.num_cached)
+        self.model.free(table.blocks)
+
+    @precondition(lambda self: self.tables)
+    @rule(data=st.data(), limit=LIMITS, extra=COUNTS, num_computed=COUNTS)
+    def preempt(self, data: st.DataObject, limit: int, extra: int, num_computed: int) -> None:
+        """Give a table back, and admit its request again: now its own answer may be cached, too."""
         table = self.tables.pop(data.draw(st.integers(0, len(self.tables) - 1)))
-        self.pool.free(table.cached, table.num_blank)
-        self.plain.free(table.blocks)
+        self._free(table)
+        self._admit(table.hashes, limit, extra, num_computed)
 
     @rule()
     def reset(self) -> None:
         """Forget the cache; refused while a block is in use."""
-        assert self.pool.reset() is self.plain.reset()
+        assert self.pool.reset() is self.model.reset()
 
     @invariant()
     def same(self) -> None:
         """Nothing that can be asked tells the two apart."""
-        pool, plain = self.pool, self.plain
-        pool.check_integrity()
-        assert pool.num_free_blocks == len(plain.free_queue)
-        assert pool.num_used_blocks == NUM_BLOCKS - 1 - len(plain.free_queue)
-        assert pool.usage == 1.0 - len(plain.free_queue) / (NUM_BLOCKS - 1)
-        hashes_of_free = [plain.hash_of.get(block) for block in plain.free_queue]
+        pool, model = self.pool, self.model
+        num_blank = sum(len(table.blocks) - table.num_cached for table in self.tables)
+        pool.check_integrity([table.held for table in self.tables], num_blank)
+        assert pool.num_free_blocks == len(model.free_queue)
+        assert pool.num_used_blocks == NUM_BLOCKS - 1 - len(model.free_queue)
+        assert pool.usage == 1.0 - len(model.free_queue) / (NUM_BLOCKS - 1)
+        hashes_of_free = [model.hash_of.get(block) for block in model.free_queue]
         num_blank = hashes_of_free.count(None)
         assert hashes_of_free == [None] * num_blank + pool.evictable_hashes(), "the order of eviction"
-        cached_hashes = sorted(
-            block_hash for block_hash in pool.cached_hashes() if isinstance(block_hash, int)
-        )
-        assert cached_hashes == sorted(plain.hash_of.values())
-        for block in plain.hash_of:
-            assert pool.num_references(self.name_of[block]) == plain.ref_counts[block]
-        assert pool.has_copies is any(
-            len(names) > 1 or isinstance(names[0], Copy) for names in self._names_of_each_hash()
-        )
-        assert pool.events == plain.events
-        assert pool.num_evicted_blocks == sum(isinstance(event, BlockRemoved) for event in plain.events)
+        assert self._references() == {
+            block_hash: [model.ref_counts[block] for block in blocks]
+            for block_hash, blocks in model.copies.items()
+            if blocks
+        }, "the copies of each hash, in the order of insertion"
+        assert sorted(map(str, pool.cached_hashes())) == sorted(map(str, model.hash_of.values()))
+        assert pool.events == model.events
+        assert pool.num_evicted_blocks == sum(isinstance(event, BlockRemoved) for event in model.events)
 
-    def _names_of_each_hash(self) -> list[list[CachedBlock]]:
-        return [[self.name_of[block] for block in blocks] for blocks in self.plain.copies.values() if blocks]
+    def _references(self) -> dict[BlockHash, list[int]]:
+        """Return how often each copy of each hash is referenced."""
+        references: dict[BlockHash, list[int]] = {}
+        for key, pieces in self.pool._pieces.items():
+            for piece in pieces:
+                for number in range(piece.start, piece.end):
+                    block_hash = key + number if isinstance(key, int) else key
+                    references.setdefault(block_hash, []).append(piece.references)
+        return references
 
 
 TestBlockPool = BlockPoolMachine.TestCase
-TestBlockPool.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+TestBlockPool.settings = settings(max_examples=250, stateful_step_count=50, deadline=None)
+
+
+def _run(*, length: int) -> HashChain:
+    hashes = HashChain()
+    hashes.extend_run(0, length)
+    return hashes
 
 
 def test_a_pool_of_the_null_block_alone() -> None:
@@ -199,8 +199,22 @@ def test_blocks_without_a_hash_are_taken_before_anything_is_evicted() -> None:
     pool = BlockPool(11)
     pool.events = []
     pool.allocate(5)
-    pool.free(pool.cache([b"one", b"two", b"three"]), num_blank=2)
+    held: list[Holding] = []
+    pool.cache(_run(length=3), 0, 3, held)
+    pool.free(held, num_blank=2)
     pool.allocate(7)
     assert pool.events == []
     pool.allocate(2)
-    assert pool.events == [BlockRemoved(b"three"), BlockRemoved(b"two")]
+    assert pool.events == [BlockRemoved(2), BlockRemoved(1)]
+
+
+def test_blocks_of_a_run_that_come_and_go_together_are_one_piece() -> None:
+    """However many blocks a run has, and however many steps they came in."""
+    pool = BlockPool(1_001)
+    hashes, held = _run(length=1_000), list[Holding]()
+    pool.allocate(1_000)
+    for start in range(0, 1_000, 10):
+        pool.cache(hashes, start, start + 10, held)
+    assert len(held) == 1
+    pool.free(held, num_blank=0)
+    assert len(pool.cached_prefix(hashes, 1_000)) == 1

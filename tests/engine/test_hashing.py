@@ -4,7 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from understudy.engine import BlockHash, BlockHasher, CacheIdentity, LoRA, MultiModalItem, SegmentPrompt
+from understudy.engine import (
+    BlockHash,
+    BlockHasher,
+    CacheIdentity,
+    HashChain,
+    LoRA,
+    MultiModalItem,
+    SegmentPrompt,
+)
 from understudy.engine.config import HASH_ALGORITHMS, HashAlgorithm
 
 TEXT = CacheIdentity()
@@ -15,9 +23,9 @@ BLOCK_SIZES = st.integers(1, 9)
 def _hashes(
     token_ids: list[int], block_size: int, identity: CacheIdentity = TEXT, algorithm: HashAlgorithm = "sha256"
 ) -> list[BlockHash]:
-    hashes: list[BlockHash] = []
+    hashes = HashChain()
     BlockHasher(algorithm, block_size).extend(hashes, token_ids, identity)
-    return hashes
+    return list(hashes)
 
 
 @given(
@@ -31,10 +39,10 @@ def test_hashing_as_tokens_come_equals_hashing_at_once(
 ) -> None:
     """A partial block is not hashed, and hashes once made stay."""
     hasher = BlockHasher(algorithm, block_size)
-    grown: list[BlockHash] = []
+    grown = HashChain()
     for cut in [*sorted(cuts), len(tokens)]:
         hasher.extend(grown, tokens[:cut], TEXT)
-    assert grown == _hashes(tokens, block_size, algorithm=algorithm)
+    assert list(grown) == _hashes(tokens, block_size, algorithm=algorithm)
     assert len(grown) == len(tokens) // block_size
 
 

@@ -1,9 +1,9 @@
 """What a fleet's workers did, done again: each by itself, in single steps, as far as one likes to look."""
 
 from collections.abc import Sequence
+from itertools import takewhile
 
-from understudy.engine import BlockRemoved, BlockStored, Engine, KVCacheEvent, Request
-from understudy.engine.hashing import BlockHash
+from understudy.engine import BlockHash, BlockRemoved, BlockStored, Engine, KVCacheEvent, Request
 from understudy.fleet import RequestRecord, Simulation
 from understudy.routing import PrefixIndex
 from understudy.workload import WorkloadRequest
@@ -84,7 +84,8 @@ def shadows(simulation: Simulation, workload: Sequence[WorkloadRequest]) -> list
 
 def cached_blocks(engine: Engine, hashes: Sequence[BlockHash]) -> int:
     """Return how many of these hashes the engine itself would find from the first on."""
-    return len(engine.scheduler.kv_cache.pool.cached_prefix(hashes, len(hashes)))
+    cached = set(engine.scheduler.kv_cache.pool.cached_hashes())
+    return len(list(takewhile(cached.__contains__, hashes)))
 
 
 def announced_blocks(events: Sequence[KVCacheEvent], hashes: Sequence[BlockHash]) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, field
 
-from understudy.engine.hashing import BlockHash
+from understudy.engine import BlockHash
 from understudy.routing import Choose, Decision, FleetView, PolicyMemory, RoutingRequest, WorkerView
 
 

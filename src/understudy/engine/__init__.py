@@ -3,7 +3,8 @@
 from understudy.engine.config import EngineConfig
 from understudy.engine.engine import Engine, EngineObserver, StepResult, unknown_tokens
 from understudy.engine.events import AllBlocksCleared, BlockRemoved, BlockStored, KVCacheEvent
-from understudy.engine.hashing import BlockHash, BlockHasher, CacheIdentity, LoRA, MultiModalItem, event_hash
+from understudy.engine.hash_chain import BlockHash, HashChain
+from understudy.engine.hashing import BlockHasher, CacheIdentity, LoRA, MultiModalItem, event_hash
 from understudy.engine.prompt import Prompt, SegmentPrompt, TokenPrompt
 from understudy.engine.request import Request, RequestStatus
 from understudy.engine.scheduler import Scheduler
@@ -20,6 +21,7 @@ __all__ = [
     "Engine",
     "EngineConfig",
     "EngineObserver",
+    "HashChain",
     "KVCacheEvent",
     "LoRA",
     "MultiModalItem",

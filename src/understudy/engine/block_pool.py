@@ -1,31 +1,27 @@
 """The blocks of a KV cache: how many are free, who references which, and what is evicted next.
 
-Blocks have no ids here, because no decision needs them. A block without a hash is like any other, so those are only
-counted. A cached block goes by its hash; while several blocks hold the same hash, the later ones are Copies.
+Blocks have no ids here, because no decision needs them. Those without a hash are like each other, so they are only
+counted. Those with one are kept in pieces of runs, so that the costs follow the number of runs: blocks that are cached,
+referenced and freed together stay together, and a piece is split where a request shares only a part of it.
 
 The order of eviction is vLLM's to the letter (vllm/v1/core/block_pool.py, 0.33.0): blocks without a hash are taken first;
 cached ones follow in the order in which they were freed, and of one request the last block first.
 """
 
-from collections import deque
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import compress, islice, takewhile
+from itertools import chain
+from typing import TypeAlias
 
 from understudy.engine.events import AllBlocksCleared, BlockRemoved, KVCacheEvent
-from understudy.engine.eviction_queue import EvictionQueue
-from understudy.engine.hashing import BlockHash
+from understudy.engine.eviction_queue import EvictionQueue, Piece
+from understudy.engine.hash_chain import BlockHash, HashChain, hashes_of
 
+PiecePart: TypeAlias = tuple[Piece, int, int]
+"""Blocks of a piece: the number of the first within the run, and of the one behind the last."""
 
-class Copy:
-    """One more block with a hash that was cached already; itself and no other."""
-
-    __slots__ = ("block_hash",)
-
-    def __init__(self, block_hash: BlockHash) -> None:
-        self.block_hash = block_hash
-
-
-CachedBlock = BlockHash | Copy
+Holding: TypeAlias = tuple[Piece, int]
+"""What a request references: a piece and all that was split off from it since, up to this block of the run (exclusive)."""
 
 
 class BlockPool:
@@ -39,15 +35,14 @@ class BlockPool:
         self.num_evicted_blocks = 0
         self.events: list[KVCacheEvent] | None = None
         self._num_blank = num_gpu_blocks - 1
-        self._evictable: EvictionQueue[CachedBlock] = EvictionQueue(num_gpu_blocks)
-        self._references: dict[CachedBlock, int] = {}
-        # The copies of each hash that has any, in order of insertion.
-        self._copies: dict[BlockHash, list[Copy]] = {}
+        self._evictable = EvictionQueue()
+        # Of each run in the order of insertion; what is split off from a piece stands right behind it.
+        self._pieces: dict[BlockHash, list[Piece]] = {}
 
     @property
     def num_free_blocks(self) -> int:
         """Blocks that nobody references, cached or not."""
-        return self._num_blank + len(self._evictable)
+        return self._num_blank + self._evictable.num_blocks
 
     @property
     def num_used_blocks(self) -> int:
@@ -61,33 +56,28 @@ class BlockPool:
             return 0.0
         return 1.0 - self.num_free_blocks / (self.num_gpu_blocks - 1)
 
-    @property
-    def has_copies(self) -> bool:
-        """Whether any hash is held by more than one block, or by a Copy alone."""
-        return bool(self._copies)
-
-    def cached_prefix(self, hashes: Iterable[BlockHash], limit: int) -> list[CachedBlock]:
-        """Return the longest cached prefix of the first `limit` of a chain of hashes; changes nothing.
+    def cached_prefix(self, hashes: HashChain, limit: int) -> list[PiecePart]:
+        """Return the longest cached prefix of the first `limit` blocks of a chain; changes nothing.
 
         Of several blocks with the same hash the first inserted is taken.
         """
-        prefix: list[CachedBlock] = []
-        hashes = islice(hashes, limit)
-        if not self._copies:
-            prefix.extend(takewhile(self._references.__contains__, hashes))
-            return prefix
-        for block_hash in hashes:
-            if block_hash in self._references:
-                prefix.append(block_hash)
-            elif block_hash in self._copies:
-                prefix.append(self._copies[block_hash][0])
-            else:
-                break
+        prefix: list[PiecePart] = []
+        for key, start, end in hashes.runs(0, limit):
+            number = start
+            while number < end:
+                piece = self._first_copy(key, number)
+                if piece is None:
+                    return prefix
+                # The blocks behind `number` are the first inserted, too: whoever used an earlier copy of one of them
+                # used an earlier one of `number` before it, which is evicted only after it.
+                stop = min(piece.end, end)
+                prefix.append((piece, number, stop))
+                number = stop
         return prefix
 
-    def num_evictable(self, blocks: Iterable[CachedBlock]) -> int:
-        """Return how many of the blocks nobody references: using them costs free blocks."""
-        return list(map(self._references.__getitem__, blocks)).count(0)
+    def num_evictable(self, prefix: Iterable[PiecePart]) -> int:
+        """Return how many blocks of a prefix nobody references: using them costs free blocks."""
+        return sum(end - start for piece, start, end in prefix if not piece.references)
 
     def allocate(self, count: int) -> None:
         """Give out `count` blocks, evicting cached ones only where no others are left; at most `num_free_blocks`."""
@@ -96,58 +86,51 @@ class BlockPool:
         if blank < count:
             self._evict(count - blank)
 
-    def touch(self, blocks: Iterable[CachedBlock]) -> None:
-        """Add a reference to each of some cached blocks."""
-        references = self._references
-        for block in blocks:
-            if references[block] == 0:
-                self._evictable.remove(block)
-            references[block] += 1
+    def touch(self, prefix: Iterable[PiecePart]) -> list[Holding]:
+        """Add a reference to each block of a prefix, found since the last change; return what the request holds now."""
+        held: list[Holding] = []
+        for found, start, end in prefix:
+            piece = found if found.start == start else self._split(found, start)
+            if end < piece.end:
+                self._split(piece, end)
+            if not piece.references:
+                self._evictable.remove(piece)
+            piece.references += 1
+            held.append((piece, end))
+        return held
 
-    def cache(self, hashes: Sequence[BlockHash]) -> Sequence[CachedBlock]:
-        """Give hashes to as many blocks of one request that had none; return what they go by from now on."""
-        references, copies = self._references, self._copies
-        if references.keys().isdisjoint(hashes) and (not copies or copies.keys().isdisjoint(hashes)):
-            references.update(dict.fromkeys(hashes, 1))
-            return hashes
-        blocks: list[CachedBlock] = []
-        for block_hash in hashes:
-            block: CachedBlock = block_hash
-            if block_hash in references or block_hash in copies:
-                block = Copy(block_hash)
-                copies.setdefault(block_hash, []).append(block)
-            references[block] = 1
-            blocks.append(block)
-        return blocks
+    def cache(self, hashes: HashChain, start: int, end: int, held: list[Holding]) -> None:
+        """Give blocks `start` to `end` (exclusive) of a request their hashes, and add them to what it holds."""
+        for key, first, stop in hashes.runs(start, end):
+            pieces = self._pieces.get(key)
+            if pieces is None:
+                pieces = self._pieces[key] = []
+            elif pieces[-1].references == 1 and held and held[-1] == (pieces[-1], first):
+                pieces[-1].end = stop
+                held[-1] = (pieces[-1], stop)
+                continue
+            piece = Piece(key, first, stop, 1)
+            pieces.append(piece)
+            held.append((piece, stop))
 
-    def free(self, blocks: Sequence[CachedBlock], num_blank: int) -> None:
+    def free(self, held: Sequence[Holding], num_blank: int) -> None:
         """Drop one reference of each block of a request: the cached ones in the order of their tokens, then the others.
 
         Those that nobody references any more stay cached; the last of them will be evicted first.
         """
-        references = self._references
-        last_first = blocks[::-1]
-        counts = list(map(references.__getitem__, last_first))
-        # Others share the first blocks of a prompt, seldom any behind one that they do not share.
-        num_own = counts.count(1)
-        released = last_first[:num_own]
-        if counts[:num_own].count(1) < num_own:
-            released = list(compress(last_first, map((1).__eq__, counts)))
-        references.update(dict.fromkeys(released, 0))
-        self._evictable.put(released)
-        if num_own < len(counts):
-            for block, count in zip(last_first, counts, strict=True):
-                if count > 1:
-                    references[block] = count - 1
+        for piece, end in reversed(held):
+            for part in reversed(self._split_pieces(piece, end)):
+                part.references -= 1
+                if not part.references:
+                    self._evictable.append(part)
         self._num_blank += num_blank
 
     def reset(self) -> bool:
         """Forget everything cached, if no block is referenced; say whether that was so."""
         if self.num_used_blocks:
             return False
-        self._references.clear()
-        self._copies.clear()
-        self._evictable.clear()
+        self._pieces.clear()
+        self._evictable = EvictionQueue()
         self._num_blank = self.num_gpu_blocks - 1
         if self.events is not None:
             self.events.append(AllBlocksCleared())
@@ -155,49 +138,86 @@ class BlockPool:
 
     def cached_hashes(self) -> list[BlockHash]:
         """Return the hash of every cached block, once for each copy; what a full synchronisation sends."""
-        return [_hash_of(block) for block in self._references]
+        return [
+            block_hash
+            for piece in chain.from_iterable(self._pieces.values())
+            for block_hash in hashes_of(piece.key, piece.start, piece.end)
+        ]
 
     def evictable_hashes(self) -> list[BlockHash]:
         """Return the hashes of the blocks that nobody references, in the order of their eviction."""
-        return [_hash_of(block) for block in self._evictable]
+        return [
+            block_hash
+            for piece in self._evictable
+            for block_hash in reversed(hashes_of(piece.key, piece.start, piece.end))
+        ]
 
-    def num_references(self, block: CachedBlock) -> int:
-        """Return how many requests use a cached block."""
-        return self._references[block]
-
-    def check_integrity(self) -> None:
-        """Assert that no block is lost or counted twice."""
+    def check_integrity(self, holders: Iterable[Sequence[Holding]], num_blank: int) -> None:
+        """Assert that no block is lost or counted twice; `holders` hold all that is referenced, and `num_blank` more."""
+        pieces = set(chain.from_iterable(self._pieces.values()))
+        assert all(self._pieces.values()), "runs without pieces are forgotten"
+        assert all(piece.start < piece.end for piece in pieces), "pieces without blocks are forgotten"
         evictable = list(self._evictable)
-        assert len(evictable) == len(self._evictable) == len(set(evictable)), (
-            "every free block is queued once"
+        assert len(evictable) == len(set(evictable)), "every free piece is queued once"
+        assert sum(map(len, evictable)) == self._evictable.num_blocks, "free blocks are counted"
+        assert set(evictable) == {piece for piece in pieces if not piece.references}, (
+            "evictable means that nobody references it"
         )
-        unreferenced = {block for block, count in self._references.items() if count == 0}
-        assert set(evictable) == unreferenced, "evictable means that nobody references it"
-        assert min(self._references.values(), default=0) >= 0, "a reference is dropped only once"
         assert self._num_blank >= 0, "no more blocks are given out than there are"
-        referenced = len(self._references) - len(unreferenced)
-        assert referenced <= self.num_used_blocks, "a referenced block is not free"
-        copies = {copy for copies in self._copies.values() for copy in copies}
-        assert copies == {block for block in self._references if isinstance(block, Copy)}, "copies are known"
-        assert all(self._copies.values()), "hashes without copies are forgotten"
+        references = Counter(
+            part for held in holders for piece, end in held for part in self._split_pieces(piece, end)
+        )
+        assert references == {piece: piece.references for piece in pieces if piece.references}, (
+            "references add up"
+        )
+        assert sum(map(len, references)) + num_blank == self.num_used_blocks, "no other block is in use"
+
+    def _first_copy(self, key: BlockHash, number: int) -> Piece | None:
+        """Return the first inserted piece with a block of a run."""
+        for piece in self._pieces.get(key, ()):
+            if piece.start <= number < piece.end:
+                return piece
+        return None
+
+    def _split(self, piece: Piece, number: int) -> Piece:
+        """Let a piece end before a block, and return the rest of it."""
+        rest = Piece(piece.key, number, piece.end, piece.references)
+        piece.end = number
+        pieces = self._pieces[piece.key]
+        pieces.insert(pieces.index(piece) + 1, rest)
+        if not piece.references:
+            # The last blocks go first.
+            self._evictable.put_ahead(rest, piece)
+        return rest
+
+    def _split_pieces(self, piece: Piece, end: int) -> Sequence[Piece]:
+        """Return a piece that reached up to `end`, and all that was split off from it."""
+        if piece.end == end:
+            return (piece,)
+        pieces = self._pieces[piece.key]
+        first = last = pieces.index(piece)
+        while pieces[last].end < end:
+            last += 1
+        return pieces[first : last + 1]
 
     def _evict(self, count: int) -> None:
-        evicted = self._evictable.take(count)
-        deque(map(self._references.__delitem__, evicted), maxlen=0)
         self.num_evicted_blocks += count
-        if self._copies:
-            for block in evicted:
-                if isinstance(block, Copy):
-                    self._forget_copy(block)
-        if self.events is not None:
-            self.events.extend(BlockRemoved(_hash_of(block)) for block in evicted)
+        while count:
+            piece = self._evictable.first
+            length = piece.end - piece.start
+            num_evicted = min(count, length)
+            if self.events is not None:
+                hashes = hashes_of(piece.key, piece.end - num_evicted, piece.end)
+                self.events.extend(map(BlockRemoved, reversed(hashes)))
+            if num_evicted < length:
+                self._evictable.shrink_first(num_evicted)
+            else:
+                self._evictable.remove(piece)
+                self._forget(piece)
+            count -= num_evicted
 
-    def _forget_copy(self, copy: Copy) -> None:
-        copies = self._copies[copy.block_hash]
-        copies.remove(copy)
-        if not copies:
-            del self._copies[copy.block_hash]
-
-
-def _hash_of(block: CachedBlock) -> BlockHash:
-    return block.block_hash if isinstance(block, Copy) else block
+    def _forget(self, piece: Piece) -> None:
+        pieces = self._pieces[piece.key]
+        pieces.remove(piece)
+        if not pieces:
+            del self._pieces[piece.key]

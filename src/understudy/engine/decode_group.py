@@ -9,7 +9,7 @@ Every step in flight computes one token for each member, so members do not stand
 join or leave are taken out of the plans in flight, or put in.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from operator import attrgetter
 
 from understudy.engine.config import EngineConfig
@@ -53,6 +53,11 @@ class DecodeGroup:
 
     def __contains__(self, request: Request) -> bool:
         return request in self._true_at
+
+    @property
+    def members(self) -> Collection[Request]:
+        """All members, in the order of their admission."""
+        return self._true_at.keys()
 
     @property
     def num_takers(self) -> int:

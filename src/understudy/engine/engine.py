@@ -180,15 +180,19 @@ class Engine:
     def _fill_pipeline(self, now_ns: int) -> None:
         while len(self._in_flight) < self._config.pipeline_depth:
             plan = self.scheduler.schedule(self._group)
-            if plan.is_empty:
+            if not plan.is_empty:
+                for admission in plan.new:
+                    admission.request.scheduled_ns = now_ns
+                self._launch(plan, now_ns, self._latency.step_ns(_shape(plan, self._group)))
+                self._group.advance()
+                continue
+            if self._in_flight:
                 break
-            for admission in plan.new:
-                admission.request.scheduled_ns = now_ns
-            self._launch(plan, now_ns, self._latency.step_ns(_shape(plan, self._group)))
-            self._group.advance()
-        assert self._in_flight or not self.scheduler.has_requests, "some request can never be scheduled"
-        if not self._in_flight:
             self._take_events(now_ns)
+            # Prompts may have been put off in favour of the one request that decodes, and that found no room.
+            if not plan.preempted:
+                break
+        assert self._in_flight or not self.scheduler.has_requests, "some request can never be scheduled"
 
     def _launch(self, plan: StepPlan, now_ns: int, duration_ns: int) -> None:
         start_ns = max(now_ns, self._in_flight[-1].end_ns) if self._in_flight else now_ns
@@ -244,6 +248,7 @@ class Engine:
         if count < 2:
             return False
         self._report_gauges(now_ns)
+        records_events = self.records_events
         for step in range(count):
             if step:
                 self._observe_group(schedules[step])
@@ -252,7 +257,7 @@ class Engine:
                     group.wake(request)
                 self._report_gauges(schedules[step])
             group.advance()
-            if step + 1 < count:
+            if records_events and step + 1 < count:
                 self._take_events(schedules[step + 1])
         in_flight.clear()
         for end_ns in ends[count + 1 - self._config.pipeline_depth : count + 1]:
@@ -280,7 +285,8 @@ class Engine:
         return events
 
     def _take_events(self, now_ns: int) -> None:
-        self._events.extend((now_ns, event) for event in self.scheduler.take_events())
+        if events := self.scheduler.take_events():
+            self._events.extend((now_ns, event) for event in events)
 
 
 def _shape(plan: StepPlan, group: DecodeGroup) -> StepShape:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from understudy.engine.hashing import BlockHash
+from understudy.engine.hash_chain import BlockHash
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,77 +1,75 @@
-"""The queue of cached blocks that nobody references, oldest first: the order in which they are evicted.
+"""Pieces of cached runs, and the queue of those that nobody references, in the order of their eviction.
 
-A prefix hit takes a block out of the middle. That is done lazily: the entry stays behind as stale and is skipped when
-its turn comes. A block is queued again only behind its own stale entry, so it is enough to count stale entries.
+The queue is a linked list, as vLLM's own of blocks is: a prefix hit takes a piece out of the middle.
 """
 
-from collections.abc import Hashable, Iterator, Sequence
-from typing import Generic, TypeVar
+from collections.abc import Iterator
 
-Key = TypeVar("Key", bound=Hashable)
+from understudy.engine.hash_chain import BlockHash
 
 
-class EvictionQueue(Generic[Key]):
-    """Keys in the order in which they were put; holds a bounded multiple of `capacity` entries, stale or not."""
+class Piece:
+    """Cached blocks `start` to `end` (exclusive) of the run `key`, each with the same number of references.
 
-    def __init__(self, capacity: int) -> None:
-        self._length = 0
-        self._entries: list[Key] = []
-        self._head = 0
-        self._stale: dict[Key, int] = {}
-        self._max_entries = 2 * capacity + 16
+    `ahead` and `behind` are its neighbours in the eviction queue; a piece has them only while it stands there.
+    """
+
+    __slots__ = ("ahead", "behind", "end", "key", "references", "start")
+
+    ahead: "Piece"
+    behind: "Piece"
+
+    def __init__(self, key: BlockHash, start: int, end: int, references: int) -> None:
+        self.key = key
+        self.start = start
+        self.end = end
+        self.references = references
 
     def __len__(self) -> int:
-        return self._length
-
-    def __iter__(self) -> Iterator[Key]:
-        return iter(_without_stale(self._entries[self._head :], self._stale.copy()))
-
-    def put(self, keys: Sequence[Key]) -> None:
-        """Put keys behind all others."""
-        self._entries += keys
-        self._length += len(keys)
-        if len(self._entries) - self._head > self._max_entries:
-            self._entries = _without_stale(self._entries[self._head :], self._stale)
-            self._head = 0
-
-    def take(self, count: int) -> list[Key]:
-        """Remove and return the first `count` keys; there must be as many."""
-        assert count <= self._length, "the caller checks for room"
-        self._length -= count
-        keys: list[Key] = []
-        while len(keys) < count:
-            end = self._head + count - len(keys)
-            entries = self._entries[self._head : end]
-            self._head = end
-            if self._stale and not self._stale.keys().isdisjoint(entries):
-                entries = _without_stale(entries, self._stale)
-            keys = keys + entries if keys else entries
-        if self._head > self._max_entries:
-            del self._entries[: self._head]
-            self._head = 0
-        return keys
-
-    def remove(self, key: Key) -> None:
-        """Take out a key, wherever it stands."""
-        self._stale[key] = self._stale.get(key, 0) + 1
-        self._length -= 1
-
-    def clear(self) -> None:
-        """Take out everything."""
-        self._length = self._head = 0
-        self._entries = []
-        self._stale = {}
+        return self.end - self.start
 
 
-def _without_stale(entries: Sequence[Key], stale: dict[Key, int]) -> list[Key]:
-    """Return the entries that are not stale, and forget of `stale` those that were."""
-    keys: list[Key] = []
-    for key in entries:
-        count = stale.get(key, 0)
-        if count == 0:
-            keys.append(key)
-        elif count == 1:
-            del stale[key]
-        else:
-            stale[key] = count - 1
-    return keys
+class EvictionQueue:
+    """Pieces, the next to be evicted first; `num_blocks` is how many blocks they hold."""
+
+    def __init__(self) -> None:
+        self.num_blocks = 0
+        # Stands behind the last piece and ahead of the first.
+        self._edge = edge = Piece(0, 0, 0, 0)
+        edge.ahead = edge.behind = edge
+
+    def __iter__(self) -> Iterator[Piece]:
+        piece = self._edge.behind
+        while piece is not self._edge:
+            yield piece
+            piece = piece.behind
+
+    @property
+    def first(self) -> Piece:
+        """The piece to be evicted next; there must be one."""
+        return self._edge.behind
+
+    def append(self, piece: Piece) -> None:
+        """Put a piece behind all others."""
+        self.num_blocks += piece.end - piece.start
+        self.put_ahead(piece, self._edge)
+
+    def put_ahead(self, rest: Piece, piece: Piece) -> None:
+        """Put what was split off from a piece of the queue ahead of it."""
+        rest.ahead = piece.ahead
+        rest.behind = piece
+        piece.ahead.behind = rest
+        piece.ahead = rest
+
+    def remove(self, piece: Piece) -> None:
+        """Take out a piece, wherever it stands."""
+        self.num_blocks -= piece.end - piece.start
+        piece.ahead.behind = piece.behind
+        piece.behind.ahead = piece.ahead
+        # Stale neighbours would keep each other in memory.
+        del piece.ahead, piece.behind
+
+    def shrink_first(self, count: int) -> None:
+        """Take the last `count` blocks from the piece to be evicted next, but not all."""
+        self._edge.behind.end -= count
+        self.num_blocks -= count

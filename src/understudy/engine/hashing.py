@@ -12,10 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from understudy.engine.config import HashAlgorithm
+from understudy.engine.hash_chain import BlockHash, HashChain
 from understudy.errors import UsageError
-
-BlockHash = bytes | int
-"""Bytes where token ids are known; an integer where a trace gives only identities."""
 
 ExtraKeys = tuple[tuple[object, ...], ...]
 
@@ -53,6 +51,8 @@ class CacheIdentity:
 
     def extra_keys(self, start: int, end: int) -> ExtraKeys | None:
         """Return the extra keys of the block that holds tokens `start` to `end` (exclusive), None if there are none."""
+        if not (self.items or self.salt or self.lora):
+            return None
         keys: list[tuple[object, ...]] = []
         if self.lora is not None:
             keys.append(("lora", self.lora.name, self.lora.path))
@@ -120,7 +120,7 @@ class BlockHasher:
         """Return the hash of one full block; `parent` None means that it is the first."""
         return self._hash((parent or self.none_hash, tuple(token_ids), extra_keys))
 
-    def extend(self, hashes: list[BlockHash], token_ids: Sequence[int], identity: CacheIdentity) -> None:
+    def extend(self, hashes: HashChain, token_ids: Sequence[int], identity: CacheIdentity) -> None:
         """Append to `hashes` those of all full blocks of `token_ids` that it does not hold yet."""
         size = self.block_size
         parent = hashes[-1] if hashes else None

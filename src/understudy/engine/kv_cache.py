@@ -4,14 +4,13 @@ Callers never see a block: what the pool looks like inside is nobody's business 
 (vllm/v1/core/kv_cache_manager.py, 0.33.0, for one group of full-attention layers)
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from understudy.engine.block_pool import BlockPool, CachedBlock, Copy
+from understudy.engine.block_pool import BlockPool, PiecePart
 from understudy.engine.config import EngineConfig
 from understudy.engine.events import BlockStored, KVCacheEvent
-from understudy.engine.hashing import BlockHash, BlockHasher
+from understudy.engine.hashing import BlockHasher
 from understudy.engine.request import Request, RequestStatus
 
 
@@ -30,11 +29,12 @@ class PrefixCacheStats:
 class CachedPrefix:
     """A prefix found in the cache. Good until the cache changes; only KVCacheManager looks inside."""
 
-    __slots__ = ("blocks", "num_tokens")
+    __slots__ = ("num_blocks", "num_tokens", "parts")
 
-    def __init__(self, blocks: Sequence[CachedBlock], block_size: int) -> None:
-        self.blocks = blocks
-        self.num_tokens = len(blocks) * block_size
+    def __init__(self, parts: Sequence[PiecePart], block_size: int) -> None:
+        self.parts = parts
+        self.num_blocks = sum(end - start for _, start, end in parts)
+        self.num_tokens = self.num_blocks * block_size
 
 
 class KVCacheManager:
@@ -86,12 +86,10 @@ class KVCacheManager:
             return False
         pool = self.pool
         end = min(prefix.num_tokens + num_new_tokens, self._max_model_len)
-        pool.touch(prefix.blocks)
-        num_hits = len(prefix.blocks)
+        request.held = pool.touch(prefix.parts)
         request.num_blocks = -(-end // self._block_size)
-        request.num_cached_blocks = num_hits
-        self._note_copies(request, 0, prefix.blocks)
-        pool.allocate(request.num_blocks - num_hits)
+        request.num_cached_blocks = prefix.num_blocks
+        pool.allocate(request.num_blocks - prefix.num_blocks)
         self._cache_full_blocks(request, min(prefix.num_tokens + num_new_tokens, request.num_tokens))
         return True
 
@@ -100,7 +98,7 @@ class KVCacheManager:
     ) -> bool:
         """Whether `admit` would succeed."""
         headroom = self._watermark_blocks if others_running else 0
-        taken = headroom + self.pool.num_evictable(prefix.blocks) - len(prefix.blocks)
+        taken = headroom + self.pool.num_evictable(prefix.parts) - prefix.num_blocks
         length = prefix.num_tokens + num_new_tokens
         if self._reserve_full_prompt:
             length = max(length, request.num_tokens)
@@ -126,9 +124,9 @@ class KVCacheManager:
 
     def free(self, request: Request) -> None:
         """Take back all blocks of a request; those with a hash stay cached until they are needed."""
-        self.pool.free(_cached_blocks(request), request.num_blocks - request.num_cached_blocks)
+        self.pool.free(request.held, request.num_blocks - request.num_cached_blocks)
         request.num_blocks = request.num_cached_blocks = 0
-        request.copies = {}
+        request.held = []
 
     def record_admission(self, request: Request, prefix: CachedPrefix) -> None:
         """Count the lookup of a request that was admitted, if it made one."""
@@ -158,34 +156,22 @@ class KVCacheManager:
 
     def check_integrity(self, requests: Sequence[Request]) -> None:
         """Assert that the pool is sound and that `requests` hold exactly the references that it counts."""
-        self.pool.check_integrity()
-        counts = Counter(block for request in requests for block in _cached_blocks(request))
-        assert all(self.pool.num_references(block) == count for block, count in counts.items()), (
-            "references add up"
-        )
         num_blank = sum(request.num_blocks - request.num_cached_blocks for request in requests)
-        assert len(counts) + num_blank == self.pool.num_used_blocks, "only live requests hold blocks"
+        self.pool.check_integrity([request.held for request in requests], num_blank)
 
     def _cache_full_blocks(self, request: Request, num_tokens: int) -> None:
         first, end = request.num_cached_blocks, num_tokens // self._block_size
         if end <= first or self._hasher is None:
             return
-        hashes = request.block_hashes[first:end]
-        self._note_copies(request, first, self.pool.cache(hashes))
+        self.pool.cache(request.block_hashes, first, end, request.held)
         request.num_cached_blocks = end
         if self.pool.events is not None:
-            self.pool.events.append(self._stored(request, first, hashes))
+            self.pool.events.append(self._stored(request, first, end))
 
-    def _note_copies(self, request: Request, first: int, blocks: Sequence[CachedBlock]) -> None:
-        """Remember which blocks of a request, from `first` on, do not go by their hash."""
-        if self.pool.has_copies:
-            copies = ((i, block) for i, block in enumerate(blocks, start=first) if isinstance(block, Copy))
-            request.copies.update(copies)
-
-    def _stored(self, request: Request, first: int, hashes: list[BlockHash]) -> BlockStored:
-        size, end = self._block_size, first + len(hashes)
+    def _stored(self, request: Request, first: int, end: int) -> BlockStored:
+        size = self._block_size
         return BlockStored(
-            block_hashes=tuple(hashes),
+            block_hashes=tuple(request.block_hashes[first:end]),
             parent_block_hash=request.block_hashes[first - 1] if first else None,
             token_ids=tuple(request.token_ids[first * size : end * size]),
             block_size=size,
@@ -193,11 +179,3 @@ class KVCacheManager:
                 request.identity.extra_keys(i * size, (i + 1) * size) for i in range(first, end)
             ),
         )
-
-
-def _cached_blocks(request: Request) -> list[CachedBlock]:
-    """Return the cached blocks of a request in the order of their tokens."""
-    blocks: list[CachedBlock] = list(request.block_hashes[: request.num_cached_blocks])
-    for index, copy in request.copies.items():
-        blocks[index] = copy
-    return blocks

@@ -6,6 +6,8 @@ The engine needs no more than a length and a chain of block hashes; both kinds o
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from understudy.engine.hash_chain import HashChain
+
 
 @dataclass(frozen=True, slots=True)
 class TokenPrompt:
@@ -32,19 +34,17 @@ class SegmentPrompt:
     segment_ids: Sequence[int]
     segment_tokens: int
 
-    def block_hashes(self, block_size: int) -> list[int]:
-        """Return one integer for each full block of `block_size` tokens; equal integers, equal prefixes.
+    def block_hashes(self, block_size: int) -> HashChain:
+        """Return the hashes of the full blocks of `block_size` tokens; equal hashes, equal prefixes.
 
-        The integer is the position of the block's last token, counted within all segments ever named.
+        A run are the blocks that end in one segment. The hash is the number of the block within all segments ever named,
+        were each to hold as many as fit in any.
         """
-        hashes: list[int] = []
-        size = self.segment_tokens
+        hashes = HashChain()
+        most_blocks = -(-self.segment_tokens // block_size)
         for index, segment_id in enumerate(self.segment_ids):
-            start = index * size
-            first_end = start + block_size - start % block_size
-            last_end = min(start + size, self.num_tokens)
-            shift = (segment_id - index) * size - 1
-            hashes.extend(range(first_end + shift, last_end + shift + 1, block_size))
+            end_tokens = min((index + 1) * self.segment_tokens, self.num_tokens)
+            hashes.extend_run(segment_id * most_blocks, end_tokens // block_size)
         return hashes
 
 

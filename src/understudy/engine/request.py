@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Sequence
 from enum import Enum
 
-from understudy.engine.block_pool import Copy
-from understudy.engine.hashing import BlockHash, BlockHasher, CacheIdentity
+from understudy.engine.block_pool import Holding
+from understudy.engine.hash_chain import HashChain
+from understudy.engine.hashing import BlockHasher, CacheIdentity
 from understudy.engine.prompt import Prompt, TokenPrompt
 
 _NO_IDENTITY = CacheIdentity()
@@ -44,11 +45,11 @@ class Request:
         "admission",
         "arrival_time",
         "block_hashes",
-        "copies",
         "drop_stale_output",
         "end_tokens",
         "eos_token_id",
         "first_token_ns",
+        "held",
         "identity",
         "is_prefill_chunk",
         "last_token_ns",
@@ -123,10 +124,10 @@ class Request:
         self.prefill_end = prompt.num_tokens
         self.end_tokens = self.num_prompt_tokens + max_tokens
 
-        self.block_hashes: list[BlockHash] = []
+        self.block_hashes = HashChain()
         self.num_blocks = 0
         self.num_cached_blocks = 0
-        self.copies: dict[int, Copy] = {}
+        self.held: list[Holding] = []
 
         self.queued_ns: int | None = None
         self.scheduled_ns: int | None = None
@@ -163,11 +164,11 @@ class Request:
         """Extend `block_hashes` to every full block; a block with an unknown token gets a name of its own."""
         hashes = self.block_hashes
         num_full = self.num_tokens // hasher.block_size
-        if len(hashes) >= num_full:
+        num_hashed = len(hashes)
+        if num_hashed >= num_full:
             return
         if self.token_ids:
             hasher.extend(hashes, self.token_ids, self.identity)
-        elif not hashes and not isinstance(self.prompt, TokenPrompt):
-            hashes.extend(self.prompt.block_hashes(hasher.block_size))
-        first_anonymous = -1 - self.serial * _ANONYMOUS_BLOCKS
-        hashes.extend(range(first_anonymous - len(hashes), first_anonymous - num_full, -1))
+        elif not num_hashed and not isinstance(self.prompt, TokenPrompt):
+            hashes = self.block_hashes = self.prompt.block_hashes(hasher.block_size)
+        hashes.extend_run(-(self.serial + 1) * _ANONYMOUS_BLOCKS, num_full)

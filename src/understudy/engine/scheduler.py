@@ -176,9 +176,10 @@ class Scheduler:
         budget = self.config.token_budget - len(group)
         plan.num_grouped = len(group)
         ran_prefill = False
-        others = [request for request in self.running if request not in group]
+        members = group.members
+        others = [request for request in self.running if request not in members]
         for request in sorted([*group.waking(), *others], key=in_order_of_admission):
-            if request in group:
+            if request in members:
                 group.wake(request)
                 continue
             num_new = self._tokens_due(request, cap, budget, defers_prefill=defers_prefill)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from understudy.engine.config import EngineConfig
 from understudy.engine.events import BlockRemoved, BlockStored, KVCacheEvent
-from understudy.engine.hashing import DEFAULT_HASH_SEED, BlockHash, CacheIdentity, event_hash
+from understudy.engine.hash_chain import BlockHash
+from understudy.engine.hashing import DEFAULT_HASH_SEED, CacheIdentity, event_hash
 from understudy.engine.prompt import TokenPrompt
 from understudy.engine.request import Request
 from understudy.engine.scheduler import Scheduler
