@@ -13,6 +13,8 @@ Our own mistakes are assertions, never these.
 import difflib
 from collections.abc import Iterable
 
+_MOST_NEAR = 3
+
 
 class UnderstudyError(Exception):
     """Base of every error that a person can mend."""
@@ -39,9 +41,11 @@ class OutputError(UnderstudyError):
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
-    """Return the error for a name that is not known, with the nearest known ones, or all where none is near."""
+    """Return the error for a name that is not known: with those that it begins and the nearest, or else with all."""
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    begun = [other for other in names if name and other.casefold().startswith(name.casefold())]
+    nearest = difflib.get_close_matches(name, names, n=_MOST_NEAR, cutoff=0.5)
+    near = list(dict.fromkeys([*begun, *nearest]))[: max(_MOST_NEAR, len(begun))]
     if near:
         return UsageError(f"unknown {kind} {name!r}: did you mean {', '.join(near)}?")
     return UsageError(f"unknown {kind} {name!r}: known are {', '.join(names)}")

@@ -157,9 +157,18 @@ def test_given_bytes_of_cache_are_believed_and_noted() -> None:
 def test_weights_that_do_not_fit_are_said_to_be_the_reason() -> None:
     """The error gives both figures and names the flags that help."""
     with pytest.raises(
-        InputError, match=r"128\.48 GiB of weights .* 36\.80 GiB; raise .*--tensor-parallel-size"
+        InputError, match=r"24\.24 GiB of weights .* 20\.00 GiB; raise --gpu-memory-utilization or --tensor-p"
     ):
+        _capacity(MODELS["llama-2-13b"], GPUS["a100-40gb"], gpu_memory_utilization=0.5)
+
+
+def test_no_share_of_a_gpu_is_advised_where_all_of_it_is_too_little() -> None:
+    """Weights beyond the whole memory need more GPUs or a larger one."""
+    with pytest.raises(
+        InputError, match=r"128\.48 GiB of weights .* has 40\.00 GiB; raise --tensor-p"
+    ) as caught:
         _capacity(MODELS["llama-2-70b"], GPUS["a100-40gb"])
+    assert "--gpu-memory-utilization" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

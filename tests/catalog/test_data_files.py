@@ -39,9 +39,9 @@ def test_every_preset_is_of_a_known_model_and_gpu() -> None:
     """A preset is found by the two names in it, which the catalogue knows."""
     for name in known_names("preset"):
         model, gpu = name.split("--")
-        preset = load_preset(load_model(model).name, load_gpu(gpu).name)
-        assert preset is not None
-        assert (model, gpu) == (preset.model, preset.gpu)
+        entry = read_entry("preset", name)
+        assert (model, gpu) == (entry.text("model"), entry.text("gpu"))
+        assert load_preset(load_model(model).name, load_gpu(gpu).name) is not None
 
 
 @pytest.mark.parametrize("spelling", ["rtx-4090", "RTX-4090", "rtx_4090", "RTX 4090"])
@@ -55,6 +55,12 @@ def test_an_unknown_gpu_is_refused_with_near_names(name: str) -> None:
     """The error suggests what was meant."""
     with pytest.raises(UsageError, match=r"^unknown gpu .* did you mean .*\bh100\b"):
         load_gpu(name)
+
+
+def test_names_that_begin_as_given_come_first() -> None:
+    """Half a name suggests those that complete it, in any case."""
+    with pytest.raises(UsageError, match=r"^unknown gpu 'a100': did you mean a100-40gb, a100-80gb\b"):
+        load_gpu("A100")
 
 
 def test_a_gpu_like_no_other_is_refused_with_all_names() -> None:

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from tests.catalog.configs import LLAMA, LLAMA_PARAMETERS, write_config
 
 from understudy.catalog import load_model
+from understudy.catalog.attention import GroupedQueryAttention
 from understudy.catalog.data_files import known_names, read_entry
 from understudy.catalog.fields import Fields
 from understudy.catalog.model import Model
@@ -75,21 +77,112 @@ def test_a_flag_is_true_or_false(key: str) -> None:
         assert f"{key} must be true or false" in _refusal(LLAMA, **{key: value})
 
 
-def test_an_unknown_architecture_is_refused_with_all_that_are_known() -> None:
-    """The error lists what is accepted."""
+def test_an_unlike_architecture_is_refused_with_all_that_are_known() -> None:
+    """Without Llama's keys, or with those of another kind, the error lists what is accepted."""
     message = _refusal(LLAMA, model_type="mamba")
     assert "got 'mamba'" in message
     known = {read_entry("model", name).text("model_type") for name in known_names("model")}
     assert all(architecture in message for architecture in known)
+    like = {**LLAMA, "hidden_act": "silu"}
+    assert "model_type must be one of" in _refusal(like, model_type="gpt_neox", num_key_value_heads=None)
+    assert "model_type must be one of" in _refusal(like, model_type="nemotron", hidden_act="relu2")
+    for key in ("num_experts", "kv_lora_rank", "mamba_d_state", "is_encoder_decoder"):
+        assert "model_type must be one of" in _refusal(like, model_type="new", **{key: 8})
 
 
-def test_dtypes_are_read_under_both_their_keys() -> None:
-    """`torch_dtype` of old configs is named as such when it is wrong; float32 is served in bfloat16, as in vLLM."""
-    assert _model(LLAMA, torch_dtype="float16").dtype == "float16"
-    assert _model(LLAMA, dtype="torch.float16").dtype == "float16"
-    assert _model(LLAMA, torch_dtype="float32").dtype == "bfloat16"
-    assert "config.json: torch_dtype must be one of" in _refusal(LLAMA, torch_dtype="int3")
-    assert "config.json: dtype must be one of" in _refusal(LLAMA, dtype="int3")
+def test_an_unknown_architecture_with_llamas_keys_counts_as_llama() -> None:
+    """And a note says so, with its name."""
+    model = _model(LLAMA, model_type="olmo", hidden_act="silu")
+    assert replace(model, notes=()) == _model(LLAMA)
+    assert any("olmo" in note and "counted as Llama" in note for note in model.notes)
+    assert not _model(LLAMA, hidden_act="silu").notes
+
+
+PUBLISHED: dict[str, tuple[Mapping[str, object], int]] = {
+    "google/gemma-2-2b": (
+        {
+            "model_type": "gemma2",
+            "hidden_size": 2304,
+            "intermediate_size": 9216,
+            "vocab_size": 256_000,
+            "num_hidden_layers": 26,
+            "num_attention_heads": 8,
+            "num_key_value_heads": 4,
+            "head_dim": 256,
+            "max_position_embeddings": 8192,
+            "sliding_window": 4096,
+        },
+        2_614_341_888,
+    ),
+    "google/gemma-3-1b-it": (
+        {
+            "model_type": "gemma3_text",
+            "hidden_size": 1152,
+            "intermediate_size": 6912,
+            "vocab_size": 262_144,
+            "num_hidden_layers": 26,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 1,
+            "head_dim": 256,
+            "max_position_embeddings": 32_768,
+        },
+        999_885_952,
+    ),
+    "microsoft/Phi-3-mini-4k-instruct": (
+        {
+            "model_type": "phi3",
+            "hidden_size": 3072,
+            "intermediate_size": 8192,
+            "vocab_size": 32_064,
+            "num_hidden_layers": 32,
+            "num_attention_heads": 32,
+            "num_key_value_heads": 32,
+            "max_position_embeddings": 4096,
+            "tie_word_embeddings": False,
+        },
+        3_821_079_552,
+    ),
+    "Qwen/Qwen2.5-7B": (
+        {
+            "model_type": "qwen2",
+            "hidden_size": 3584,
+            "intermediate_size": 18_944,
+            "vocab_size": 152_064,
+            "num_hidden_layers": 28,
+            "num_attention_heads": 28,
+            "num_key_value_heads": 4,
+            "max_position_embeddings": 131_072,
+            "tie_word_embeddings": False,
+        },
+        7_615_616_512,
+    ),
+}
+"""The keys that matter of configs on Hugging Face, and the parameters that the hub shows for the checkpoint."""
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_parameters_of_other_models_are_those_that_were_published(name: str) -> None:
+    """To the last weight; Gemma's configs leave out that the output is the embedding."""
+    config, num_parameters = PUBLISHED[name]
+    assert _model(config).num_parameters == num_parameters
+
+
+def test_a_nested_gemma_relies_on_the_defaults_of_its_class() -> None:
+    """The text_config of google/gemma-3-4b-it has no heads and no context: they are those of the class."""
+    text = {
+        "model_type": "gemma3_text",
+        "hidden_size": 2560,
+        "intermediate_size": 10_240,
+        "num_hidden_layers": 34,
+        "sliding_window": 1024,
+        "rope_scaling": {"factor": 8.0, "rope_type": "linear"},
+    }
+    model = _model({"model_type": "gemma3", "text_config": text})
+    assert model.max_position_embeddings == 131_072
+    assert model.attention == GroupedQueryAttention(
+        hidden_size=2560, num_heads=8, num_key_value_heads=4, head_dim=256, qk_norm=True
+    )
+    assert len(model.notes) == 2
 
 
 def test_heads_must_divide() -> None:
@@ -115,8 +208,8 @@ def test_biases_and_tied_embeddings_are_counted() -> None:
 
 def test_the_language_model_of_a_nested_config_is_read() -> None:
     """Keys of text_config win; a note says that other parts are not counted."""
-    nested = _model({"model_type": "wrapper", "text_config": LLAMA, "dtype": "float16"})
-    assert (nested.num_parameters, nested.dtype) == (LLAMA_PARAMETERS, "float16")
+    nested = _model({"model_type": "wrapper", "text_config": LLAMA, "attention_bias": True})
+    assert nested.num_parameters == _model(LLAMA, attention_bias=True).num_parameters
     assert any("text_config" in note for note in nested.notes)
 
 
@@ -129,16 +222,6 @@ def test_errors_in_a_nested_config_name_file_part_and_key(tmp_path: Path) -> Non
         load_model(path)
     assert f"{path}, text_config: num_attention_heads must be" in str(caught.value)
     assert "text_config must be an object" in _refusal(LLAMA, text_config=[])
-
-
-def test_quantised_weights_must_state_their_bytes() -> None:
-    """Bytes cannot be counted from shapes alone; a method without a name is refused too."""
-    assert "weight_bytes is missing" in _refusal(LLAMA, quantization_config={"quant_method": "awq"})
-    assert "quantization_config: quant_method is missing" in _refusal(
-        LLAMA, quantization_config={}, weight_bytes=1
-    )
-    model = _model(LLAMA, quantization_config={"quant_method": "awq"}, weight_bytes=12_345)
-    assert (model.weight_bytes, model.quant_method) == (12_345, "awq")
 
 
 def test_sliding_windows_are_told_where_they_are_used() -> None:
@@ -187,7 +270,9 @@ def test_any_value_of_any_key_is_accepted_or_refused_with_one_line(data: st.Data
     except InputError:
         _refusal(config)
     else:
-        assert 0 < model.num_active_parameters <= model.num_parameters
+        assert 0 < model.num_active_parameters < model.num_parameters
+        assert 0 <= model.step_bytes <= model.weight_bytes
+        assert model.default_max_model_len >= 1
 
 
 def _entry(name: str) -> Mapping[str, object]:

@@ -18,7 +18,7 @@ def test_the_prices_of_llama_2_13b_on_an_a100_are_as_stated() -> None:
     """A prompt takes 5.0 ms and 2.5 ms a block, 0.5 ms when all is cached, a decode step 15.0 ms."""
     preset = load_preset("llama-2-13b", "a100-40gb")
     assert preset is not None
-    latency = _latency(preset.latency)
+    latency = _latency(preset)
 
     def prefill_ms(new_tokens: int, cached_tokens: int) -> float:
         chunk = PrefillChunk(new_tokens, cached_tokens, cached_tokens, cached_tokens + new_tokens)
@@ -38,7 +38,7 @@ def test_without_a_preset_there_is_none() -> None:
 @pytest.mark.parametrize("gpu", ["a100-40gb", "h100"])
 def test_constants_have_every_field_of_the_linear_model(gpu: str) -> None:
     """Preset or derived, they can be handed on by name."""
-    preset = load_preset("llama-2-13b", gpu)
-    constants = preset.latency if preset else derived_linear(load_model("llama-2-13b"), load_gpu(gpu), 1)
+    constants = load_preset("llama-2-13b", gpu)
+    constants = constants or derived_linear(load_model("llama-2-13b"), load_gpu(gpu), 1)
     names = {field.name for field in fields(_latency(constants))}
     assert {field.name for field in fields(constants)} == {*names, "source"}

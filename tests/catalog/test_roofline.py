@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from understudy.catalog import derived_linear, known_gpus, known_models, load_gpu, load_model
-from understudy.catalog.roofline import OVERHEAD_SECONDS
+from understudy.catalog.roofline import MEMORY_EFFICIENCY, OVERHEAD_SECONDS
 from understudy.errors import UsageError
 
 models = st.sampled_from(known_models())
@@ -22,9 +22,7 @@ def test_nothing_is_faster_than_the_hardware(model_name: str, gpu_name: str, siz
     prices = derived_linear(model, gpu, size)
     peak = gpu.dense_fp8_flops_per_second or gpu.dense_fp16_flops_per_second
     flops = 2 * prices.block_size * model.num_active_parameters
-    assert prices.decode_seconds_per_step > model.weight_bytes / (
-        size * gpu.memory_bandwidth_bytes_per_second
-    )
+    assert prices.decode_seconds_per_step > model.step_bytes / (size * gpu.memory_bandwidth_bytes_per_second)
     assert prices.prefill_seconds_per_block > flops / (size * peak)
     assert 0 < prices.prefill_cached_seconds < prices.prefill_base_seconds
 
@@ -55,7 +53,20 @@ def test_a_prompt_pays_for_active_weights_and_a_step_for_all() -> None:
     active = mixtral.num_active_parameters / llama.num_active_parameters
     assert sparse.prefill_seconds_per_block / dense.prefill_seconds_per_block == pytest.approx(active)
     reading = [prices.decode_seconds_per_step - OVERHEAD_SECONDS for prices in (sparse, dense)]
-    assert reading[0] / reading[1] == pytest.approx(mixtral.weight_bytes / llama.weight_bytes)
+    assert reading[0] / reading[1] == pytest.approx(mixtral.step_bytes / llama.step_bytes)
+
+
+def test_a_larger_vocabulary_makes_no_prompt_dearer() -> None:
+    """Of the embedding a token takes one row, and the output is for the last token: only steps read it, once."""
+    model, gpu = load_model("llama-3.1-8b"), load_gpu("h100")
+    larger = replace(model, vocab_size=2 * model.vocab_size)
+    tied = replace(larger, tie_word_embeddings=True)
+    prices = [derived_linear(each, gpu, 1) for each in (model, larger, tied)]
+    assert len({price.prefill_seconds_per_block for price in prices}) == 1
+    more = prices[1].decode_seconds_per_step - prices[0].decode_seconds_per_step
+    output_bytes = 2 * model.vocab_size * model.hidden_size
+    assert more == pytest.approx(output_bytes / (gpu.memory_bandwidth_bytes_per_second * MEMORY_EFFICIENCY))
+    assert prices[2].decode_seconds_per_step == prices[1].decode_seconds_per_step
 
 
 def test_fp8_weights_are_multiplied_in_fp8_where_the_gpu_can() -> None:

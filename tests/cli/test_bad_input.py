@@ -56,6 +56,7 @@ TRACES = [
     Case("compare backwards.jsonl", FAILED, ("backwards.jsonl: line 3", "timestamp")),
     Case("simulate chat:request=5", WRONG_USAGE, ("parameter of chat", "did you mean requests")),
     Case("simulate chat:requests=-5", WRONG_USAGE, ("requests", "an integer from 1")),
+    Case("simulate conversation-1k:requests=5", WRONG_USAGE, ("takes no parameters", "--limit")),
     Case("generate caht", FAILED, ("did you mean chat",)),
     Case("generate chat:rate=nan", WRONG_USAGE, ("rate", "'nan'")),
 ]
@@ -65,6 +66,8 @@ NAMES = [
     Case("simulate trace.jsonl --gpu h10", WRONG_USAGE, ("unknown gpu", "h100")),
     Case("simulate trace.jsonl --policy prefx", WRONG_USAGE, ("unknown policy", "prefix")),
     Case("simulate trace.jsonl --policy ''", WRONG_USAGE, ("unknown policy", "round-robin")),
+    Case("simulate trace.jsonl --policy prefix,random", WRONG_USAGE, ("one --policy", "understudy compare")),
+    Case("simulate trace.jsonl --gpu a100", WRONG_USAGE, ("did you mean a100-40gb, a100-80gb",)),
     Case("compare trace.jsonl --policy prefix,", WRONG_USAGE, ("--policy", "'prefix,'")),
     Case("compare trace.jsonl --policy prefix,prefix", WRONG_USAGE, ("--policy", "different")),
     Case("simulate trace.jsonl --knowledge much", WRONG_USAGE, ("--knowledge", "heartbeat")),
@@ -98,12 +101,10 @@ NUMBERS = [
     Case("--workers 0", WRONG_USAGE, ("workers", "1 to 4096", "0")),
     Case("--workers 100000000000000000000", WRONG_USAGE, ("workers", "1 to 4096")),
     Case("--workers two", WRONG_USAGE, ("--workers", '"two"')),
-    Case("--news-delay-seconds nan", WRONG_USAGE, ("--news-delay-seconds", "nan")),
-    Case("--heartbeat-seconds 1e-9", WRONG_USAGE, ("--heartbeat-seconds", "0.001")),
-    Case(
-        "--heartbeat-seconds 3", WRONG_USAGE, ("--synchronisation-seconds (5.0)", "--heartbeat-seconds (3.0)")
-    ),
-    Case("--synchronisation-seconds 0", WRONG_USAGE, ("--synchronisation-seconds", "0.001")),
+    Case("--max-model-len 8.5K", WRONG_USAGE, ("--max-model-len", "no fractions of K", "8.5k")),
+    Case("--max-num-batched-tokens much", WRONG_USAGE, ("--max-num-batched-tokens", "much", "8K (8,192)")),
+    Case("--max-model-len -2", WRONG_USAGE, ("max_model_len", "at least 1", "-2")),
+    Case("--max-model-len auto --num-gpu-blocks-override 1", WRONG_USAGE, ("none is usable",)),
     Case(
         "--max-model-len 16384", WRONG_USAGE, ("16384", "KV-cache blocks", "--max-model-len to at most 14768")
     ),
@@ -119,6 +120,28 @@ NUMBERS = [
     Case("--prefill-base-seconds nan", WRONG_USAGE, ("prefill_base_seconds", "nan")),
     Case("--decode-seconds-per-step -1", WRONG_USAGE, ("decode_seconds_per_step", "-1")),
 ]
+KNOWLEDGE = [
+    Case("--news-delay-seconds 1", WRONG_USAGE, ("--knowledge events or heartbeat", "not with exact")),
+    Case("--heartbeat-seconds 3", WRONG_USAGE, ("--heartbeat-seconds", "not with exact")),
+    Case("--knowledge own --heartbeat-seconds 3", WRONG_USAGE, ("--heartbeat-seconds", "not with own")),
+    Case(
+        "--knowledge events --synchronisation-seconds 3",
+        WRONG_USAGE,
+        ("--synchronisation-seconds", "--knowledge heartbeat", "not with events"),
+    ),
+    Case("--knowledge events --news-delay-seconds nan", WRONG_USAGE, ("--news-delay-seconds", "nan")),
+    Case("--knowledge events --heartbeat-seconds 1e-9", WRONG_USAGE, ("--heartbeat-seconds", "0.001")),
+    Case(
+        "--knowledge heartbeat --heartbeat-seconds 3 --synchronisation-seconds 5",
+        WRONG_USAGE,
+        ("synchronisation_seconds (5)", "multiple of heartbeat_seconds (3)"),
+    ),
+    Case(
+        "--knowledge heartbeat --synchronisation-seconds 0",
+        WRONG_USAGE,
+        ("--synchronisation-seconds", "0.001"),
+    ),
+]
 OUTPUT = [
     Case("--output trace.jsonl", WRONG_USAGE, ("trace.jsonl exists already",)),
     Case("--output taken", WRONG_USAGE, ("taken exists already", "--output")),
@@ -128,7 +151,10 @@ OUTPUT = [
 CASES = [
     *TRACES,
     *NAMES,
-    *(case._replace(line=f"simulate trace.jsonl {case.line}") for case in (*ARRIVALS, *NUMBERS, *OUTPUT)),
+    *(
+        case._replace(line=f"simulate trace.jsonl {case.line}")
+        for case in (*ARRIVALS, *NUMBERS, *KNOWLEDGE, *OUTPUT)
+    ),
 ]
 
 

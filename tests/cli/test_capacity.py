@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.cli.in_process import output_of
 from tests.cli.processes import understudy
 
-from understudy.catalog import known_gpus, known_models
+from understudy.catalog import known_gpus, known_models, load_gpu, load_model
 
 TERMS = ("weights", "activation peak", "CUDA graphs", "CUDA context")
 
@@ -20,7 +20,7 @@ def rows_of(flags: str) -> dict[str, tuple[int, str]]:
     """Return the number and the words of each row of the table."""
     status, text = output_of("capacity", *shlex.split(flags))
     assert status == 0
-    rows = (re.match(r"(\S.*?) {2,}([\d,]+)(?: +[\d,.]+ GiB)? *(.*)", line) for line in text.splitlines())
+    rows = (re.match(r"(\S.*?) {2,}([\d,]+)(?: +[\d,.]+ [GM]iB)? *(.*)", line) for line in text.splitlines())
     return {row[1]: (int(row[2].replace(",", "")), row[3].strip()) for row in rows if row}
 
 
@@ -82,3 +82,30 @@ def test_as_a_process(tmp_path: Path) -> None:
     assert (document.status, document.stderr) == (0, "")
     assert f"{json.loads(document.stdout)['available_bytes']:,}" in table.stdout
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("starts", [True, False])
+def test_an_engine_that_would_not_start_is_told(starts: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    """The sum is printed all the same; a note names the longest context that fits. `auto` always starts."""
+    longest = rows_of("llama-2-13b a100-40gb")["tokens"][0]
+    length = longest if starts else longest + 1
+    status, text = output_of("capacity", "llama-2-13b", "a100-40gb", "--max-model-len", str(length), "--json")
+    assert status == 0, text
+    notes = [note for note in json.loads(text)["notes"] if "would not start" in note]
+    assert bool(notes) is not starts
+    assert all(f"--max-model-len to at most {longest}," in note for note in notes)
+    automatic = output_of("capacity", "llama-3.1-8b", "rtx-4090", "--max-model-len", "auto")[1]
+    assert "would not start" not in automatic
+
+
+def test_the_table_says_whose_figures_it_adds_up() -> None:
+    """The sources of model and GPU, and, of several GPUs, how they share the model."""
+    model, gpu = load_model("llama-2-13b"), load_gpu("a100-40gb")
+    _, one = output_of("capacity", model.name, gpu.name)
+    assert one.splitlines()[0] == "llama-2-13b on a100-40gb"
+    assert f"Model: {model.source}\nGPU: {gpu.source}\n" in one
+    _, text = output_of("capacity", model.name, gpu.name, "--json")
+    document = json.loads(text)
+    assert (document["model_source"], document["gpu_source"]) == (model.source, gpu.source)
+    _, four = output_of("capacity", model.name, gpu.name, "-tp", "2", "-pp", "2")
+    assert four.startswith("llama-2-13b on 4 x a100-40gb (tensor parallel 2, pipeline parallel 2)")

@@ -14,7 +14,7 @@ from tests.cli.processes import TRACE, understudy
 
 from understudy.cli.options import ArrivalOptions, FleetOptions, OutputOptions
 from understudy.engine.config import HASH_ALGORITHMS
-from understudy.fleet import EngineChoices, LatencyChoices
+from understudy.fleet import EngineChoices, LatencyChoices, MemoryChoices
 
 OUTPUT = [field.name for field in fields(OutputOptions)]
 EXPERIMENT = [
@@ -26,11 +26,7 @@ EXPERIMENT = [
     ),
     *OUTPUT,
 ]
-CAPACITY = [
-    *("gpu_memory_utilization", "block_size", "max_model_len", "max_num_batched_tokens", "max_num_seqs"),
-    *("tensor_parallel_size", "pipeline_parallel_size", "kv_cache_dtype", "kv_cache_memory_bytes"),
-    *("num_gpu_blocks_override", "json"),
-]
+CAPACITY = [*(field.name for field in fields(MemoryChoices)), "json"]
 
 # Values that go together whatever the others are; the context stays below all of them.
 ENGINE_VALUES: dict[str, st.SearchStrategy[Any]] = {
@@ -44,7 +40,7 @@ ENGINE_VALUES: dict[str, st.SearchStrategy[Any]] = {
     "pipeline_parallel_size": st.integers(1, 4),
     "max_num_seqs": st.integers(64, 512),
     "max_num_batched_tokens": st.integers(4096, 9000),
-    "max_num_scheduled_tokens": st.integers(1500, 2048),
+    "max_num_scheduled_tokens": st.integers(2000, 2048),
     "max_num_active_seqs": st.integers(1, 64),
     "enable_prefix_caching": st.booleans(),
     "prefix_caching_hash_algo": st.sampled_from(HASH_ALGORITHMS),
@@ -57,7 +53,10 @@ ENGINE_VALUES: dict[str, st.SearchStrategy[Any]] = {
     "long_prefill_token_threshold_adaptive": st.booleans(),
     "prefill_schedule_interval": st.integers(1, 5),
 }
-FOLLOW_FROM_OTHERS = {"num_gpu_blocks", "max_model_len", "max_num_batched_tokens", "max_num_seqs", "latency"}
+FOLLOW_FROM_OTHERS = {
+    *("num_gpu_blocks", "max_model_len", "max_num_batched_tokens", "max_num_seqs", "latency"),
+    *(field.name for field in fields(LatencyChoices)),
+}
 
 
 @pytest.mark.parametrize(
@@ -126,10 +125,8 @@ def test_engine_flags_reach_the_engine(trace: Path, choices: dict[str, Any]) -> 
     """The settings of a run are what was given, and for the rest what they are where nothing was given."""
     chosen, usual = simulated(trace, choices)["settings"], simulated(trace, {})["settings"]
     given_as = {**choices}
-    for name in ("gpu_memory_utilization", "kv_cache_memory_bytes"):
-        given_as.pop(name, None)
     if "num_gpu_blocks_override" in given_as:
-        given_as["num_gpu_blocks"] = given_as.pop("num_gpu_blocks_override")
+        given_as["num_gpu_blocks"] = given_as["num_gpu_blocks_override"]
     assert {name: chosen[name] for name in given_as} == given_as
     others = set(usual) - set(given_as) - FOLLOW_FROM_OTHERS
     assert {name: chosen[name] for name in others} == {name: usual[name] for name in others}
@@ -150,6 +147,55 @@ def test_memory_flags_give_the_blocks_that_capacity_says(trace: Path, choices: d
     assert simulated(trace, choices)["settings"]["num_gpu_blocks"] == json.loads(text)["num_gpu_blocks"]
 
 
+@pytest.mark.parametrize(
+    ("flags", "name", "value"),
+    [
+        ("-tp 2", "tensor_parallel_size", 2),
+        ("-pp 2", "pipeline_parallel_size", 2),
+        ("--max-model-len 1k", "max_model_len", 1000),
+        ("--max-model-len 1K", "max_model_len", 1024),
+        ("--max-num-batched-tokens 4.5k", "max_num_batched_tokens", 4500),
+        ("--max-num-scheduled-tokens 2K", "max_num_scheduled_tokens", 2048),
+        ("--kv-cache-memory-bytes 9G", "kv_cache_memory_bytes", 9 * 2**30),
+        ("--device-memory-utilization 0.95", "gpu_memory_utilization", 0.95),
+        ("--disable-prefix-caching", "enable_prefix_caching", False),
+        ("--no-enable-prefix-caching", "enable_prefix_caching", False),
+        ("--disable-chunked-prefill", "enable_chunked_prefill", False),
+        ("--max-model-len auto", "max_model_len", 4096),
+        ("--max-model-len -1 --num-gpu-blocks-override 101", "max_model_len", 1600),
+    ],
+)
+def test_flags_may_be_spelt_as_vllm_takes_them(trace: Path, flags: str, name: str, value: float) -> None:
+    """Short names, counts with a suffix, both ways to switch off, and a context as long as the cache."""
+    status, text = output_of("simulate", str(trace), "--json", *flags.split())
+    assert status == 0, text
+    assert json.loads(text)["settings"][name] == value
+
+
+NEWS = ("news_delay_seconds", "heartbeat_seconds", "synchronisation_seconds")
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("--knowledge exact", ()),
+        ("--knowledge own", ()),
+        ("--knowledge events", (0.05, 1.0)),
+        ("--knowledge events --heartbeat-seconds 3", (0.05, 3.0)),
+        ("--knowledge heartbeat", (0.05, 1.0, 5.0)),
+        ("--knowledge heartbeat --heartbeat-seconds 3 --news-delay-seconds 0", (0.0, 3.0, 15.0)),
+        ("--knowledge heartbeat --synchronisation-seconds 2", (0.05, 1.0, 2.0)),
+    ],
+)
+def test_settings_list_the_delays_that_apply(trace: Path, flags: str, expected: tuple[float, ...]) -> None:
+    """With their values, given or not; what does nothing under the router's knowledge is not there."""
+    status, text = output_of("simulate", str(trace), "--json", *flags.split())
+    assert status == 0, text
+    found = json.loads(text)["settings"]
+    assert tuple(found[name] for name in NEWS if name in found) == expected
+    assert [name for name in NEWS if name in found] == list(NEWS[: len(expected)])
+
+
 @settings(max_examples=40)
 @given(st.integers(0, 2000), st.integers(0, 2000), st.integers(0, 2000))
 def test_latency_flags_reach_the_engine(trace: Path, base_ms: int, block_ms: int, decode_ms: int) -> None:
@@ -161,7 +207,13 @@ def test_latency_flags_reach_the_engine(trace: Path, base_ms: int, block_ms: int
         "prefill_seconds_per_block": block_ms / 1000,
         "decode_seconds_per_step": decode_ms / 1000,
     }
-    (run,) = simulated(trace, choices)["runs"]
+    summary = simulated(trace, choices)
+    constants = {
+        name: summary["settings"][name] for name in choices if name.endswith(("_seconds", "_block", "_step"))
+    }
+    assert constants == {name: choices[name] for name in constants}
+    assert len(constants) == 3
+    (run,) = summary["runs"]
     first_ms = base_ms + 37 * block_ms
     assert run["ttft"]["mean"] == pytest.approx(first_ms / 1000, abs=1e-9)
     assert run["e2e"]["mean"] == pytest.approx((first_ms + 4 * decode_ms) / 1000, abs=1e-9)

@@ -16,8 +16,8 @@ def test_times_that_cannot_be_are_refused() -> None:
     for heartbeat_ns, synchronisation_ns in ((0, 5), (-1, 5), (5, 0), (5, -5)):
         with pytest.raises(UsageError, match=r"must be greater than 0$"):
             NewsTiming(heartbeat_ns=heartbeat_ns, synchronisation_ns=synchronisation_ns)
-    with pytest.raises(UsageError, match=r"must be a multiple of theirs$"):
-        NewsTiming(heartbeat_ns=2, synchronisation_ns=5)
+    with pytest.raises(UsageError, match=r"^synchronisation_seconds \(5\) must be a multiple of .* \(2\)"):
+        NewsTiming(heartbeat_ns=2 * 10**9, synchronisation_ns=5 * 10**9)
     timing = NewsTiming(delay_ns=0, heartbeat_ns=5, synchronisation_ns=5)
     assert (timing.delay_ns, timing.heartbeat_ns, timing.synchronisation_ns) == (0, 5, 5)
 

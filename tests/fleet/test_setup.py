@@ -1,17 +1,18 @@
 """From a user's choices to an engine: vLLM's defaults where nothing is said, and where each number comes from."""
 
 from dataclasses import asdict, fields, replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.catalog.configs import LLAMA, write_config
 from tests.fleet.scenes import law
 
 from understudy.catalog import derived_linear, known_gpus, known_models, load_gpu, load_model, load_preset
 from understudy.engine import EngineConfig
 from understudy.errors import InputError, UsageError
 from understudy.fleet import EngineChoices, EngineSetup, LatencyChoices, engine_setup, memory_of
-from understudy.latency import LinearLatency
 
 MODEL, GPU = "llama-2-13b", "a100-40gb"
 CONSTANTS = tuple(field.name for field in fields(LatencyChoices))
@@ -27,7 +28,6 @@ def _setup(
 
 
 def _constants(setup: EngineSetup) -> dict[str, float]:
-    assert isinstance(setup.latency, LinearLatency)
     return {name: getattr(setup.latency, name) for name in CONSTANTS}
 
 
@@ -79,6 +79,31 @@ def test_an_engine_must_hold_its_longest_request(model: str, gpu: str, max_model
         _setup(replace(choices, num_gpu_blocks_override=needed), model=model, gpu=gpu)
 
 
+@law
+@given(st.sampled_from(known_models()), st.integers(2, 20_000), st.sampled_from([8, 16, 32]))
+def test_an_automatic_context_is_the_longest_that_starts(model: str, blocks: int, block_size: int) -> None:
+    """As long as the cache, at most the model's; a token more would be refused or beyond the model."""
+    choices = EngineChoices(max_model_len=-1, num_gpu_blocks_override=blocks, block_size=block_size)
+    context = _setup(choices, model=model, gpu="b200").config.max_model_len
+    assert context == min((blocks - 1) * block_size, load_model(model).max_position_embeddings)
+
+
+def test_an_automatic_context_needs_room_for_a_token() -> None:
+    """The null block alone is no room."""
+    with pytest.raises(UsageError, match="none is usable"):
+        _setup(EngineChoices(max_model_len=-1, num_gpu_blocks_override=1))
+
+
+def test_a_context_that_must_be_asked_for_is_not_the_default(tmp_path: Path) -> None:
+    """Of LongRoPE vLLM takes the short context, and the long one without complaint when told."""
+    scaling = {"rope_scaling": {"type": "longrope"}, "original_max_position_embeddings": 128}
+    path = str(write_config(tmp_path, {**LLAMA, **scaling}))
+    assert _setup(model=path).config.max_model_len == 128
+    asked = _setup(EngineChoices(max_model_len=512), model=path)
+    assert asked.config.max_model_len == 512
+    assert not asked.notes
+
+
 def test_memory_can_be_planned_where_no_request_fits() -> None:
     """`memory_of` says where the memory goes; only an engine needs room for a request."""
     choices = EngineChoices(num_gpu_blocks_override=10)
@@ -100,8 +125,8 @@ def test_a_preset_prices_its_model_on_its_gpu() -> None:
     preset = load_preset(MODEL, GPU)
     assert preset is not None
     setup = _setup()
-    assert _constants(setup) == {name: getattr(preset.latency, name) for name in CONSTANTS}
-    assert setup.latency_source == preset.latency.source
+    assert _constants(setup) == {name: getattr(preset, name) for name in CONSTANTS}
+    assert setup.latency_source == preset.source
 
 
 @pytest.mark.parametrize(

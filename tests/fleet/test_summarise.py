@@ -42,6 +42,9 @@ def test_counts_are_sums_over_records(config: FleetConfig, workload: list[Worklo
     assert (summary.finished, summary.unfinished) == (len(served), 0)
     assert summary.refused.prompt_longer_than_context == len(refused)
     assert summary.refused.longest_prompt_tokens == max((r.prompt_tokens for r in refused), default=0)
+    context = config.engine.max_model_len
+    asked = [r.prompt.num_tokens + r.output_tokens for r in workload if r.prompt.num_tokens >= context]
+    assert summary.refused.longest_request_tokens == max(asked, default=0)
     assert summary.prompt_tokens == sum(record.prompt_tokens for record in served)
     assert summary.cached_tokens == sum(record.cached_tokens or 0 for record in served)
     assert summary.believed_cached_tokens == sum(r.believed_cached_tokens or 0 for r in served)

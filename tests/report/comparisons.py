@@ -97,7 +97,12 @@ def runs(draw: st.DrawFn, policies: st.SearchStrategy[str] = TAME_TEXT) -> RunSu
             policy=policies,
             requests=counts,
             finished=counts,
-            refused=st.builds(Refusals, prompt_longer_than_context=counts, longest_prompt_tokens=counts),
+            refused=st.builds(
+                Refusals,
+                prompt_longer_than_context=counts,
+                longest_prompt_tokens=counts,
+                longest_request_tokens=counts,
+            ),
             unfinished=counts,
             duration_seconds=seconds,
             prompt_tokens=counts,
@@ -171,7 +176,9 @@ def _run(policy: str, place: int, workers: int, moments: int) -> RunSummary:
         policy=policy,
         requests=120,
         finished=120,
-        refused=Refusals(prompt_longer_than_context=2, longest_prompt_tokens=9000),
+        refused=Refusals(
+            prompt_longer_than_context=2, longest_prompt_tokens=9000, longest_request_tokens=9004
+        ),
         unfinished=1,
         duration_seconds=float(moments),
         prompt_tokens=90_000_000,

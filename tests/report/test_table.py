@@ -62,7 +62,7 @@ FIGURES: dict[str, Callable[[RunSummary], float | None]] = {
     "unfinished": lambda run: run.unfinished,
     "duration": lambda run: run.duration_seconds,
     "hit rate, tokens": lambda run: run.hit_rate_tokens if run.prompt_tokens else None,
-    "hit rate, requests": lambda run: run.hit_rate_requests if run.requests else None,
+    "hit rate, requests": lambda run: run.hit_rate_requests if run.prompt_tokens else None,
     "prompt tokens": lambda run: run.prompt_tokens,
     "cached tokens, true": lambda run: run.cached_tokens,
     "cached tokens, believed": lambda run: run.believed_cached_tokens,

@@ -2,12 +2,12 @@
 
 from understudy.catalog.batch_limits import BatchLimits, default_batch_limits
 from understudy.catalog.capacity import Capacity, capacity
-from understudy.catalog.context_fit import check_context_fits
+from understudy.catalog.context_fit import check_context_fits, longest_that_fits
 from understudy.catalog.gpu import Gpu, known_gpus, load_gpu
 from understudy.catalog.linear_constants import LinearConstants
 from understudy.catalog.model import Model
 from understudy.catalog.models import known_models, load_model, models_with_context
-from understudy.catalog.preset import Preset, load_preset
+from understudy.catalog.preset import load_preset
 from understudy.catalog.roofline import derived_linear
 
 __all__ = [
@@ -16,7 +16,6 @@ __all__ = [
     "Gpu",
     "LinearConstants",
     "Model",
-    "Preset",
     "capacity",
     "check_context_fits",
     "default_batch_limits",
@@ -26,5 +25,6 @@ __all__ = [
     "load_gpu",
     "load_model",
     "load_preset",
+    "longest_that_fits",
     "models_with_context",
 ]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from understudy.catalog.matrix import Matrix
 from understudy.errors import UsageError
 
 
@@ -19,15 +20,21 @@ class GroupedQueryAttention:
     sinks: bool = False
 
     @property
-    def num_parameters(self) -> int:
-        """Weights of one layer: projections, biases, norms of queries and keys, one sink for each head."""
-        queries = self.num_heads * self.head_dim
-        keys_and_values = 2 * self.num_key_value_heads * self.head_dim
-        weights = self.hidden_size * (queries + keys_and_values) + queries * self.hidden_size
-        weights += (queries + keys_and_values) * self.qkv_bias
-        weights += self.hidden_size * self.output_bias
-        weights += 2 * self.head_dim * self.qk_norm
-        return weights + self.num_heads * self.sinks
+    def matrices(self) -> tuple[Matrix, ...]:
+        """The projections of one layer: queries, keys and values, output."""
+        queries, keys = self.num_heads * self.head_dim, self.num_key_value_heads * self.head_dim
+        return (
+            Matrix(self.hidden_size, queries),
+            Matrix(self.hidden_size, keys, count=2),
+            Matrix(queries, self.hidden_size),
+        )
+
+    @property
+    def num_other_parameters(self) -> int:
+        """Biases, norms of queries and keys, one sink for each head."""
+        qkv_bias = (self.num_heads + 2 * self.num_key_value_heads) * self.head_dim * self.qkv_bias
+        norms = 2 * self.head_dim * self.qk_norm
+        return qkv_bias + self.hidden_size * self.output_bias + norms + self.num_heads * self.sinks
 
     def cached_values_per_token(self, tensor_parallel_size: int) -> int:
         """Return the numbers that one token leaves in one layer's cache on one GPU: its heads' keys and values.
@@ -64,20 +71,26 @@ class LatentAttention:
     bias: bool = False
 
     @property
-    def num_parameters(self) -> int:
-        """Weights of one layer: the projections down to each rank, their norms, the projections up, the output."""
-        latent = self.kv_rank + self.rope_head_dim
-        weights = self._query_parameters + self.hidden_size * latent + self.kv_rank
-        weights += self.kv_rank * self.num_heads * (self.nope_head_dim + self.value_head_dim)
-        weights += self.num_heads * self.value_head_dim * self.hidden_size
-        return weights + (latent + self.hidden_size) * self.bias
+    def matrices(self) -> tuple[Matrix, ...]:
+        """The projections of one layer: down to each rank, up from it, and the output."""
+        queries = self.num_heads * (self.nope_head_dim + self.rope_head_dim)
+        values = self.num_heads * self.value_head_dim
+        of_queries: tuple[Matrix, ...] = (Matrix(self.hidden_size, queries),)
+        if self.query_rank is not None:
+            of_queries = (Matrix(self.hidden_size, self.query_rank), Matrix(self.query_rank, queries))
+        return (
+            *of_queries,
+            Matrix(self.hidden_size, self.kv_rank + self.rope_head_dim),
+            Matrix(self.kv_rank, self.num_heads * self.nope_head_dim + values),
+            Matrix(values, self.hidden_size),
+        )
 
     @property
-    def _query_parameters(self) -> int:
-        queries = self.num_heads * (self.nope_head_dim + self.rope_head_dim)
-        if self.query_rank is None:
-            return self.hidden_size * queries
-        return self.query_rank * (self.hidden_size + self.bias + 1 + queries)
+    def num_other_parameters(self) -> int:
+        """A norm for each rank; biases of the projections down and of the output."""
+        query_rank = self.query_rank or 0
+        biased = query_rank + self.kv_rank + self.rope_head_dim + self.hidden_size
+        return query_rank + self.kv_rank + biased * self.bias
 
     def cached_values_per_token(self, tensor_parallel_size: int) -> int:
         """Return the numbers that one token leaves in one layer's cache: every GPU holds the whole vector."""

@@ -1,7 +1,7 @@
 """Where every byte of a GPU goes when vLLM starts, and how many KV-cache blocks remain.
 
-The bytes of a block are vLLM's exactly. What weights and overheads leave for blocks, vLLM measures on the GPU at
-start-up; here it is arithmetic, with constants that are named and explained below.
+The bytes of a block are vLLM's, for full attention in all layers. What weights and overheads leave for blocks, vLLM
+measures on the GPU at start-up; here it is arithmetic, with constants that are named and explained below.
 """
 
 import math
@@ -40,7 +40,9 @@ class Capacity:
     """
 
     model: str
+    model_source: str
     gpu: str
+    gpu_source: str
     tensor_parallel_size: int
     pipeline_parallel_size: int
     gpu_memory_utilization: float
@@ -132,7 +134,9 @@ def capacity(
         notes.append("num_gpu_blocks_override sets the number of blocks, whatever the memory holds.")
     result = Capacity(
         model=model.name,
+        model_source=model.source,
         gpu=gpu.name,
+        gpu_source=gpu.source,
         tensor_parallel_size=tensor_parallel_size,
         pipeline_parallel_size=pipeline_parallel_size,
         gpu_memory_utilization=gpu_memory_utilization,
@@ -174,13 +178,16 @@ def _value_bytes(kv_cache_dtype: str) -> int:
 
 
 def _no_block_left(memory: Capacity) -> InputError:
-    if memory.weight_bytes > memory.requested_bytes:
+    remedies = ["--gpu-memory-utilization", "--tensor-parallel-size"]
+    if memory.weight_bytes > memory.total_bytes:
+        lack = f"{_gib(memory.weight_bytes)} of weights on each GPU, which has {_gib(memory.total_bytes)}"
+        remedies.remove("--gpu-memory-utilization")
+    elif memory.weight_bytes > memory.requested_bytes:
         lack = f"{_gib(memory.weight_bytes)} of weights on each GPU, and vLLM may use {_gib(memory.requested_bytes)}"
     else:
         lack = f"{_gib(max(0, memory.available_bytes))} are left for the KV cache, less than one block"
     return InputError(
-        f"{memory.model} does not fit on {memory.gpu}: {lack}; "
-        "raise --gpu-memory-utilization or --tensor-parallel-size, or take a larger GPU"
+        f"{memory.model} does not fit on {memory.gpu}: {lack}; raise {' or '.join(remedies)}, or take a larger GPU"
     )
 
 

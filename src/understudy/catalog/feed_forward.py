@@ -1,6 +1,8 @@
 """The two kinds of feed-forward layer that the catalogue knows: how many weights they have and use."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from understudy.catalog.matrix import Matrix
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -12,14 +14,19 @@ class GatedMlp:
     bias: bool = False
 
     @property
-    def num_parameters(self) -> int:
-        """Weights of one layer."""
-        return 3 * self.hidden_size * self.width + (2 * self.width + self.hidden_size) * self.bias
+    def matrices(self) -> tuple[Matrix, ...]:
+        """Gate and up, and down."""
+        return Matrix(self.hidden_size, self.width, count=2), Matrix(self.width, self.hidden_size)
+
+    @property
+    def num_other_parameters(self) -> int:
+        """Biases."""
+        return (2 * self.width + self.hidden_size) * self.bias
 
     @property
     def num_active_parameters(self) -> int:
         """Weights that one token is multiplied with."""
-        return self.num_parameters
+        return sum(matrix.num_parameters for matrix in self.matrices) + self.num_other_parameters
 
     @property
     def active_width(self) -> int:
@@ -31,7 +38,8 @@ class GatedMlp:
 class MixtureOfExperts:
     """A router that sends each token to a few of many experts, beside shared experts that see every token.
 
-    `router_bias` is one number an expert: a bias of the router's output or DeepSeek's correction of its scores.
+    `router_bias` says that the router's output has a bias; `score_correction` that its scores have one, as
+    DeepSeek's, which is kept in float32.
     """
 
     expert: GatedMlp
@@ -39,25 +47,34 @@ class MixtureOfExperts:
     num_experts_per_token: int
     num_shared_experts: int = 0
     router_bias: bool = False
+    score_correction: bool = False
 
     @property
-    def num_parameters(self) -> int:
-        """Weights of one layer."""
-        return self._parameters(self.num_experts)
+    def matrices(self) -> tuple[Matrix, ...]:
+        """Those of all experts; the router is none of them, as nobody quantises it."""
+        experts = self.num_experts + self.num_shared_experts
+        return tuple(replace(matrix, count=matrix.count * experts) for matrix in self.expert.matrices)
+
+    @property
+    def num_other_parameters(self) -> int:
+        """The router, with its bias and correction, and the experts' biases."""
+        experts = self.num_experts + self.num_shared_experts
+        return self._router_parameters + experts * self.expert.num_other_parameters
 
     @property
     def num_active_parameters(self) -> int:
         """Weights that one token is multiplied with."""
-        return self._parameters(self.num_experts_per_token)
+        experts = self.num_experts_per_token + self.num_shared_experts
+        return self._router_parameters + experts * self.expert.num_active_parameters
 
     @property
     def active_width(self) -> int:
         """Width of what one token is projected to, over all the experts that it meets."""
         return (self.num_experts_per_token + self.num_shared_experts) * self.expert.width
 
-    def _parameters(self, experts: int) -> int:
-        router = self.num_experts * (self.expert.hidden_size + self.router_bias)
-        return router + (experts + self.num_shared_experts) * self.expert.num_parameters
+    @property
+    def _router_parameters(self) -> int:
+        return self.num_experts * (self.expert.hidden_size + self.router_bias + self.score_correction)
 
 
 FeedForward = GatedMlp | MixtureOfExperts

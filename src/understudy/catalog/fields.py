@@ -11,7 +11,7 @@ from pathlib import Path
 
 from understudy.errors import InputError
 
-_LARGEST = 2**31 - 1
+LARGEST_WHOLE = 2**31 - 1
 """No dimension of a model comes near it, and no sum over layers becomes slow below it."""
 
 
@@ -38,11 +38,20 @@ class Fields:
         """Return the fields of the object under a key."""
         return Fields(self._object(key), f"{self.origin}, {key}")
 
+    def parts(self) -> list["Fields"]:
+        """Return the fields of every object among the values."""
+        return [self.part(key) for key, value in self._values.items() if isinstance(value, dict)]
+
     def over(self, key: str) -> "Fields":
         """Return these fields with those of the object under `key` laid over them."""
         return Fields({**self._values, **self._object(key)}, f"{self.origin}, {key}")
 
-    def whole(self, *keys: str, default: int | None = None, least: int = 1, most: int = _LARGEST) -> int:
+    def with_defaults(self, defaults: Mapping[str, object]) -> "Fields":
+        """Return these fields with others in place of those that are missing."""
+        given = {key: value for key, value in self._values.items() if value is not None}
+        return Fields({**defaults, **given}, self.origin)
+
+    def whole(self, *keys: str, default: int | None = None, least: int = 1, most: int = LARGEST_WHOLE) -> int:
         """Return a whole number between `least` and `most`."""
         key = self.present(*keys)
         if key is None:
@@ -99,7 +108,7 @@ class Fields:
             return []
         if not isinstance(value, list):
             raise self.complaint(key, "must be a list of whole numbers", value)
-        return [self._checked_whole(key, item, 0, _LARGEST) for item in value]
+        return [self._checked_whole(key, item, 0, LARGEST_WHOLE) for item in value]
 
     def complaint(self, key: str, accepted: str, value: object) -> InputError:
         """Return the error for a value that is not accepted."""

@@ -1,34 +1,58 @@
 """Turns a Hugging Face config.json, or a catalogue entry with the same keys, into a Model."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 
 from understudy.catalog.attention import Attention, GroupedQueryAttention, LatentAttention
+from understudy.catalog.context_length import default_context, longest_context
 from understudy.catalog.feed_forward import FeedForward, GatedMlp, MixtureOfExperts
 from understudy.catalog.fields import Fields
-from understudy.catalog.model import Dtype, Model
-from understudy.errors import InputError
+from understudy.catalog.model import Model
+from understudy.catalog.quantisation import exceptions_note, quantisation_of
 
 _MOST_LAYERS = 10_000
 """Layers are listed one by one; the deepest published models have a few hundred."""
 
 _MOST_WEIGHT_BYTES = 2**50
 
-_DTYPES: Mapping[str, Dtype] = MappingProxyType(
+_OF_GEMMA: Mapping[str, object] = MappingProxyType({"tie_word_embeddings": True})
+_DEFAULTS: Mapping[str, Mapping[str, object]] = MappingProxyType(
     {
-        "float16": "float16",
-        "half": "float16",
-        "bfloat16": "bfloat16",
-        "float32": "bfloat16",
-        "float": "bfloat16",
+        "gemma": _OF_GEMMA,
+        "gemma2": _OF_GEMMA,
+        "gemma3_text": {
+            **_OF_GEMMA,
+            "vocab_size": 262_208,
+            "num_attention_heads": 8,
+            "num_key_value_heads": 4,
+            "head_dim": 256,
+            "max_position_embeddings": 131_072,
+        },
     }
 )
-"""What vLLM's `--dtype auto` makes of a config's dtype."""
+"""Values of the classes of transformers 5 on which these models' published configs rely."""
+
+_LLAMA_LIKE_KEYS = ("num_key_value_heads", "intermediate_size", "hidden_act")
+_GATED_ACTIVATIONS = ("silu", "swish")
+_UNLIKE_LLAMA = (
+    *("kv_lora_rank", "num_experts", "num_local_experts", "n_routed_experts", "is_encoder_decoder"),
+    *(
+        "mamba_d_state",
+        "ssm_state_size",
+        "state_size",
+        "conv_kernel",
+        "linear_num_key_heads",
+        "attn_layer_period",
+    ),
+    *("layers_block_type", "block_types", "hybrid_override_pattern"),
+)
 
 _NESTED_NOTE = (
     "Only the language model (text_config) is counted: the weights of vision or audio parts come on top."
 )
+_LLAMA_LIKE_NOTE = "The architecture {} is not known: it is counted as Llama, with grouped-query attention and a gated MLP in each layer."
 _SLIDING_NOTE = (
     "Sliding-window layers are counted as full attention: vLLM would keep only their last tokens, "
     "so it fits more tokens of long contexts than stated."
@@ -38,60 +62,55 @@ _SLIDING_NOTE = (
 def model_from_config(config: Fields, name: str) -> Model:
     """Return the Model that a config describes; `name` is used where the config has none.
 
-    Of a config with a text_config, its keys win over those beside it. Raises InputError, naming the origin and the
-    key, for an architecture that is not known and for keys that are missing or not accepted.
+    Of a config with a text_config, its keys win over those beside it. An architecture that is not known is taken for
+    Llama's where the keys are, and a note says so. Raises InputError, naming the origin and the key, for other
+    architectures and for keys that are missing or not accepted.
     """
     nested = config.has("text_config")
     if nested:
         config = config.over("text_config")
-    architecture = config.text("model_type")
-    if architecture not in _ARCHITECTURES:
-        known = ", ".join(_ARCHITECTURES)
-        raise config.complaint("model_type", f"must be one of {known}", architecture)
-    attention, feed_forwards = _ARCHITECTURES[architecture]
-    sliding = _has_sliding_window(config, used_by_default=not architecture.startswith("qwen"))
+    model_type = config.text("model_type")
+    config = config.with_defaults(_DEFAULTS.get(model_type, {}))
+    is_known = model_type in _ARCHITECTURES
+    if not is_known:
+        _check_llama_like(config)
+    architecture = _ARCHITECTURES[model_type if is_known else "llama"]
+    sliding = _has_sliding_window(config, used_by_default=not model_type.startswith("qwen"))
+    exceptions = exceptions_note(config)
     return Model(
         name=config.text("name", default=name),
         source=config.text("source", default=config.origin),
-        hugging_face_id=config.text("hugging_face_id") if config.has("hugging_face_id") else None,
-        dtype=_dtype(config),
         vocab_size=config.whole("vocab_size"),
         hidden_size=config.whole("hidden_size"),
-        max_position_embeddings=config.whole("max_position_embeddings"),
+        max_position_embeddings=longest_context(config),
+        default_max_model_len=default_context(config),
         tie_word_embeddings=config.flag("tie_word_embeddings", default=False),
-        attention=attention(config),
-        feed_forwards=feed_forwards(config),
-        quant_method=_quant_method(config),
-        quantised_weight_bytes=_quantised_weight_bytes(config),
-        notes=(*config.texts("notes"), *(_NESTED_NOTE,) * nested, *(_SLIDING_NOTE,) * sliding),
+        attention=architecture.attention(config),
+        feed_forwards=architecture.feed_forwards(config),
+        norms_per_layer=architecture.norms_per_layer,
+        quantisation=quantisation_of(config),
+        stated_weight_bytes=(
+            config.whole("weight_bytes", most=_MOST_WEIGHT_BYTES) if config.has("weight_bytes") else None
+        ),
+        notes=(
+            *config.texts("notes"),
+            *((_LLAMA_LIKE_NOTE.format(model_type),) * (not is_known)),
+            *(_NESTED_NOTE,) * nested,
+            *(_SLIDING_NOTE,) * sliding,
+            *((exceptions,) if exceptions else ()),
+        ),
     )
 
 
-def _dtype(config: Fields) -> Dtype:
-    key = config.present("dtype", "torch_dtype")
-    if key is None:
-        return "bfloat16"
-    dtype = config.text(key).removeprefix("torch.")
-    if dtype not in _DTYPES:
-        raise config.complaint(key, f"must be one of {', '.join(_DTYPES)}", dtype)
-    return _DTYPES[dtype]
-
-
-def _quant_method(config: Fields) -> str | None:
-    return (
-        config.part("quantization_config").text("quant_method") if config.has("quantization_config") else None
-    )
-
-
-def _quantised_weight_bytes(config: Fields) -> int | None:
-    if config.has("weight_bytes"):
-        return config.whole("weight_bytes", most=_MOST_WEIGHT_BYTES)
-    if config.has("quantization_config"):
-        raise InputError(
-            f"{config.origin}: weight_bytes is missing: a model with a quantization_config must state the bytes of its "
-            "checkpoint (metadata.total_size in its model.safetensors.index.json)"
+def _check_llama_like(config: Fields) -> None:
+    """Raise InputError for an architecture that is not known unless it has Llama's keys and none of another kind."""
+    is_like = all(config.has(key) for key in _LLAMA_LIKE_KEYS) and not any(map(config.has, _UNLIKE_LLAMA))
+    if not is_like or config.text("hidden_act") not in _GATED_ACTIVATIONS:
+        known = ", ".join(_ARCHITECTURES)
+        accepted = (
+            f"must be one of {known}, or the config have Llama's keys ({', '.join(_LLAMA_LIKE_KEYS)}: silu)"
         )
-    return None
+        raise config.complaint("model_type", accepted, config.text("model_type"))
 
 
 def _has_sliding_window(config: Fields, *, used_by_default: bool) -> bool:
@@ -177,7 +196,7 @@ def _deepseek_layers(config: Fields) -> tuple[FeedForward, ...]:
         config,
         _mlp(config, "moe_intermediate_size"),
         "n_routed_experts",
-        router_bias=config.text("topk_method", default="") == "noaux_tc",
+        score_correction=config.text("topk_method", default="") == "noaux_tc",
     )
     sparse = [layer >= first and layer % step == 0 for layer in range(_num_layers(config))]
     return _mixed_layers(config, experts, sparse)
@@ -191,7 +210,12 @@ def _mixed_layers(config: Fields, experts: MixtureOfExperts, sparse: list[bool])
 
 
 def _experts(
-    config: Fields, expert: GatedMlp, count_key: str, *, router_bias: bool = False
+    config: Fields,
+    expert: GatedMlp,
+    count_key: str,
+    *,
+    router_bias: bool = False,
+    score_correction: bool = False,
 ) -> MixtureOfExperts:
     count = config.whole(count_key, "num_local_experts", "num_experts", "n_routed_experts")
     return MixtureOfExperts(
@@ -200,6 +224,7 @@ def _experts(
         num_experts_per_token=config.whole("num_experts_per_tok", "experts_per_token", most=count),
         num_shared_experts=config.whole("n_shared_experts", default=0, least=0),
         router_bias=router_bias,
+        score_correction=score_correction,
     )
 
 
@@ -211,18 +236,29 @@ def _num_layers(config: Fields) -> int:
     return config.whole("num_hidden_layers", most=_MOST_LAYERS)
 
 
-_ARCHITECTURES: Mapping[
-    str, tuple[Callable[[Fields], Attention], Callable[[Fields], tuple[FeedForward, ...]]]
-] = MappingProxyType(
+@dataclass(frozen=True, slots=True)
+class _Architecture:
+    attention: Callable[[Fields], Attention]
+    feed_forwards: Callable[[Fields], tuple[FeedForward, ...]]
+    norms_per_layer: int = 2
+
+
+_ARCHITECTURES: Mapping[str, _Architecture] = MappingProxyType(
     {
-        "deepseek_v2": (_latent_attention, _deepseek_layers),
-        "deepseek_v3": (_latent_attention, _deepseek_layers),
-        "gpt_oss": (partial(_grouped_query_attention, sinks=True), _gpt_oss_layers),
-        "llama": (_grouped_query_attention, _dense_layers),
-        "mistral": (_grouped_query_attention, _dense_layers),
-        "mixtral": (_grouped_query_attention, _mixtral_layers),
-        "qwen2": (partial(_grouped_query_attention, qkv_bias=True), _dense_layers),
-        "qwen3": (partial(_grouped_query_attention, qk_norm=True), _dense_layers),
-        "qwen3_moe": (partial(_grouped_query_attention, qk_norm=True), _qwen3_moe_layers),
+        "deepseek_v2": _Architecture(_latent_attention, _deepseek_layers),
+        "deepseek_v3": _Architecture(_latent_attention, _deepseek_layers),
+        "gemma": _Architecture(_grouped_query_attention, _dense_layers),
+        "gemma2": _Architecture(_grouped_query_attention, _dense_layers, norms_per_layer=4),
+        "gemma3_text": _Architecture(
+            partial(_grouped_query_attention, qk_norm=True), _dense_layers, norms_per_layer=4
+        ),
+        "gpt_oss": _Architecture(partial(_grouped_query_attention, sinks=True), _gpt_oss_layers),
+        "llama": _Architecture(_grouped_query_attention, _dense_layers),
+        "mistral": _Architecture(_grouped_query_attention, _dense_layers),
+        "mixtral": _Architecture(_grouped_query_attention, _mixtral_layers),
+        "phi3": _Architecture(_grouped_query_attention, _dense_layers),
+        "qwen2": _Architecture(partial(_grouped_query_attention, qkv_bias=True), _dense_layers),
+        "qwen3": _Architecture(partial(_grouped_query_attention, qk_norm=True), _dense_layers),
+        "qwen3_moe": _Architecture(partial(_grouped_query_attention, qk_norm=True), _qwen3_moe_layers),
     }
 )

@@ -39,11 +39,7 @@ def load_model(name_or_path: str | os.PathLike[str]) -> Model:
 
 def models_with_context(num_tokens: int) -> tuple[str, ...]:
     """Return the names of the catalogue's models whose context holds that many tokens, prompt and output together."""
-    return tuple(
-        name
-        for name in known_models()
-        if read_entry("model", name).whole("max_position_embeddings") >= num_tokens
-    )
+    return tuple(name for name in known_models() if load_model(name).max_position_embeddings >= num_tokens)
 
 
 def _config_path(text: str) -> Path | None:

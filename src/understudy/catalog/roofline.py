@@ -32,15 +32,16 @@ _ALL_REDUCES_PER_LAYER = 2
 def derived_linear(model: Model, gpu: Gpu, tensor_parallel_size: int) -> LinearConstants:
     """Return the prices of a model on GPUs that share each layer.
 
-    A decode step reads all weights once; of a mixture of experts too, as a busy batch meets nearly all experts. A
-    block of a prefill costs two operations for each active parameter and token, in FP8 where weights and GPU have it,
-    and two all-reduces a layer, which in decode steps are too small to count. Raises UsageError if the heads cannot
-    be split.
+    A decode step reads all weights once, but of the input embedding only its tokens' rows; of a mixture of experts
+    all too, as a busy batch meets nearly all experts. A block of a prefill costs two operations for each active
+    parameter and token, in FP8 where weights and GPU have it, and two all-reduces a layer, which in decode steps are
+    too small to count; the output is computed for the last token alone, which the overhead covers. Raises UsageError
+    if the heads cannot be split.
     """
     model.attention.check_split(tensor_parallel_size)
-    weight_bytes = model.weight_bytes / tensor_parallel_size
+    step_bytes = model.step_bytes / tensor_parallel_size
     flops = BLOCK_SIZE * _FLOPS_PER_PARAMETER * model.num_active_parameters / tensor_parallel_size
-    decode = weight_bytes / (gpu.memory_bandwidth_bytes_per_second * MEMORY_EFFICIENCY)
+    decode = step_bytes / (gpu.memory_bandwidth_bytes_per_second * MEMORY_EFFICIENCY)
     prefill = flops / (_peak_flops_per_second(model, gpu) * COMPUTE_EFFICIENCY)
     return LinearConstants(
         prefill_base_seconds=OVERHEAD_SECONDS,
@@ -57,7 +58,8 @@ def derived_linear(model: Model, gpu: Gpu, tensor_parallel_size: int) -> LinearC
 
 
 def _peak_flops_per_second(model: Model, gpu: Gpu) -> float:
-    if model.quant_method == "fp8" and gpu.dense_fp8_flops_per_second is not None:
+    in_fp8 = model.quantisation is not None and model.quantisation.computes_in_fp8
+    if in_fp8 and gpu.dense_fp8_flops_per_second is not None:
         return gpu.dense_fp8_flops_per_second
     return gpu.dense_fp16_flops_per_second
 

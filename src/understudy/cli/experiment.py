@@ -67,6 +67,7 @@ def run_experiment(experiment: Experiment) -> int:
 
 def _run(experiment: Experiment) -> tuple[Comparison, Path | None]:
     """Return the results, and their folder if there is one; all that can be checked is checked before the first run."""
+    experiment.fleet.check()
     experiment.arrivals.check()
     setup = engine_setup(experiment.fleet.model, experiment.fleet.gpu, experiment.engine, experiment.latency)
     configs = [_fleet_config(experiment, setup, name) for name in experiment.policies]
@@ -117,16 +118,25 @@ def _results_path(output: OutputOptions) -> Path | None:
 def _comparison(
     experiment: Experiment, setup: EngineSetup, trace: Trace, finished: FinishedRuns
 ) -> Comparison:
-    fleet, arrivals = asdict(experiment.fleet), asdict(experiment.arrivals)
-    options = (experiment.fleet, experiment.arrivals, experiment.engine, experiment.latency)
+    engine, latency = experiment.engine, setup.latency
+    options = (experiment.fleet, experiment.arrivals, engine, experiment.latency)
+    chosen = asdict(experiment.fleet) | asdict(experiment.arrivals)
     settings = {
-        **fleet,
-        **{name: value for name, value in arrivals.items() if value is not None},
+        **{name: value for name, value in chosen.items() if value is not None},
+        **experiment.fleet.news_seconds(),
         **asdict(setup.config),
-        "tensor_parallel_size": experiment.engine.tensor_parallel_size,
-        "pipeline_parallel_size": experiment.engine.pipeline_parallel_size,
-        "kv_cache_dtype": experiment.engine.kv_cache_dtype,
+        "num_gpu_blocks_override": engine.num_gpu_blocks_override,
+        "gpu_memory_utilization": engine.gpu_memory_utilization,
+        "kv_cache_memory_bytes": engine.kv_cache_memory_bytes,
+        "kv_cache_dtype": engine.kv_cache_dtype,
+        "tensor_parallel_size": engine.tensor_parallel_size,
+        "pipeline_parallel_size": engine.pipeline_parallel_size,
         "trace_format": trace.format,
+        "prefill_base_seconds": latency.prefill_base_seconds,
+        "prefill_cached_seconds": latency.prefill_cached_seconds,
+        "prefill_seconds_per_block": latency.prefill_seconds_per_block,
+        "prefill_tokens_per_block": latency.block_size,
+        "decode_seconds_per_step": latency.decode_seconds_per_step,
         "latency": setup.latency_source,
     }
     return Comparison(

@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 
 from cyclopts import Group, Parameter
 
+from understudy.catalog import known_gpus, known_models
 from understudy.errors import UsageError
-from understudy.fleet import EngineChoices, LatencyChoices, NewsTiming
+from understudy.fleet import EngineChoices, LatencyChoices, MemoryChoices, NewsTiming
 from understudy.routing import Knowledge
 from understudy.workload import (
     Arrivals,
@@ -23,6 +24,16 @@ from understudy.workload import (
 
 _NS_PER_SECOND = 1_000_000_000
 _MIN_INTERVAL_SECONDS = 0.001
+_SYNCHRONISATION_HEARTBEATS = 5
+
+ModelName = Annotated[
+    str,
+    Parameter(
+        help="A model of the catalogue, or the path of a Hugging Face config.json. "
+        f"The catalogue has {', '.join(known_models())}."
+    ),
+]
+GpuName = Annotated[str, Parameter(help=f"A GPU of the catalogue: {', '.join(known_gpus())}.")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,35 +42,62 @@ class FleetOptions:
 
     workers: int = 4
     """Number of engines."""
-    model: str = "llama-2-13b"
-    """A model of the catalogue, or the path of a Hugging Face config.json."""
-    gpu: str = "a100-40gb"
-    """A GPU of the catalogue."""
+    model: ModelName = "llama-2-13b"
+    gpu: GpuName = "a100-40gb"
     knowledge: Literal["exact", "events", "heartbeat", "own"] = "exact"
     """What the router knows: everything at once (exact), KV events that come late (events), the workers'
     heartbeats and full lists of their blocks (heartbeat), or only what it sent where (own)."""
-    news_delay_seconds: float = 0.05
-    """How late events and heartbeats reach the router."""
-    heartbeat_seconds: float = 1.0
-    """Time between a worker's heartbeats."""
-    synchronisation_seconds: float = 5.0
-    """Time between full lists of a worker's blocks, with --knowledge heartbeat."""
+    news_delay_seconds: float | None = None
+    """How late events and heartbeats reach the router, with --knowledge events or heartbeat. [default: 0.05]"""
+    heartbeat_seconds: float | None = None
+    """Time between a worker's heartbeats, with --knowledge events or heartbeat. [default: 1]"""
+    synchronisation_seconds: float | None = None
+    """Time between full lists of a worker's blocks, with --knowledge heartbeat. [default: 5 heartbeats]"""
     seed: int = 0
     """Seeds whatever is left to chance."""
 
+    def check(self) -> None:
+        """Raise UsageError for flags that do not go together."""
+        with_heartbeats = ("events", "heartbeat")
+        for flag, value, kinds in (
+            ("--news-delay-seconds", self.news_delay_seconds, with_heartbeats),
+            ("--heartbeat-seconds", self.heartbeat_seconds, with_heartbeats),
+            ("--synchronisation-seconds", self.synchronisation_seconds, ("heartbeat",)),
+        ):
+            _only_with(flag, value, "--knowledge", self.knowledge, kinds)
+
+    def news_seconds(self) -> dict[str, float]:
+        """Return how late and how often the router hears of its workers, as far as its knowledge depends on it."""
+        delay = 0.05 if self.news_delay_seconds is None else self.news_delay_seconds
+        heartbeat = 1.0 if self.heartbeat_seconds is None else self.heartbeat_seconds
+        synchronisation = self.synchronisation_seconds
+        if synchronisation is None:
+            synchronisation = _SYNCHRONISATION_HEARTBEATS * heartbeat
+        match self.knowledge:
+            case "events":
+                return {"news_delay_seconds": delay, "heartbeat_seconds": heartbeat}
+            case "heartbeat":
+                return {
+                    "news_delay_seconds": delay,
+                    "heartbeat_seconds": heartbeat,
+                    "synchronisation_seconds": synchronisation,
+                }
+            case _:
+                return {}
+
     def news_timing(self) -> NewsTiming:
-        """Return how late and how often the router hears of its workers."""
-        heartbeat_ns = _ns("--heartbeat-seconds", self.heartbeat_seconds, _MIN_INTERVAL_SECONDS)
-        synchronisation_ns = _ns(
-            "--synchronisation-seconds", self.synchronisation_seconds, _MIN_INTERVAL_SECONDS
-        )
-        if synchronisation_ns % heartbeat_ns:
-            raise UsageError(
-                f"--synchronisation-seconds ({self.synchronisation_seconds}) must be a multiple of "
-                f"--heartbeat-seconds ({self.heartbeat_seconds})"
+        """Return the same for the simulation."""
+        seconds = self.news_seconds()
+        if not seconds:
+            return NewsTiming()
+        heartbeat_ns = _ns("--heartbeat-seconds", seconds["heartbeat_seconds"], _MIN_INTERVAL_SECONDS)
+        synchronisation_ns = _SYNCHRONISATION_HEARTBEATS * heartbeat_ns
+        if self.synchronisation_seconds is not None:
+            synchronisation_ns = _ns(
+                "--synchronisation-seconds", self.synchronisation_seconds, _MIN_INTERVAL_SECONDS
             )
         return NewsTiming(
-            delay_ns=_ns("--news-delay-seconds", self.news_delay_seconds),
+            delay_ns=_ns("--news-delay-seconds", seconds["news_delay_seconds"]),
             heartbeat_ns=heartbeat_ns,
             synchronisation_ns=synchronisation_ns,
         )
@@ -93,11 +131,11 @@ class ArrivalOptions:
     def check(self) -> None:
         """Raise UsageError for flags that do not go together."""
         kind = self.arrivals
-        _only_with("--rate", self.rate, kind, ("poisson", "bursty", "constant"), needed=True)
-        _only_with("--burstiness", self.burstiness, kind, ("bursty",))
-        _only_with("--concurrency", self.concurrency, kind, ("closed",), needed=True)
-        _only_with("--think-seconds", self.think_seconds, kind, ("closed",))
-        _only_with("--speed", self.speed, kind, ("trace",))
+        _only_with("--rate", self.rate, "--arrivals", kind, ("poisson", "bursty", "constant"), needed=True)
+        _only_with("--burstiness", self.burstiness, "--arrivals", kind, ("bursty",))
+        _only_with("--concurrency", self.concurrency, "--arrivals", kind, ("closed",), needed=True)
+        _only_with("--think-seconds", self.think_seconds, "--arrivals", kind, ("closed",))
+        _only_with("--speed", self.speed, "--arrivals", kind, ("trace",))
         if self.limit is not None and self.limit < 1:
             raise UsageError(f"--limit must be at least 1, got {self.limit}")
 
@@ -137,6 +175,7 @@ def _is_no_flag(_type: object, trace: str) -> None:
 TraceName = Annotated[str, Parameter(allow_leading_hyphen=True, validator=_is_no_flag)]
 """What `open_trace` opens; `-` is no flag here."""
 
+Memory = Annotated[MemoryChoices, Parameter(name="*", group=Group("Engine: vLLM's flags", sort_key=4))]
 Engine = Annotated[EngineChoices, Parameter(name="*", group=Group("Engine: vLLM's flags", sort_key=4))]
 Latency = Annotated[LatencyChoices, Parameter(name="*", group=Group("Latency: linear model", sort_key=5))]
 Fleet = Annotated[FleetOptions, Parameter(name="*", group=Group("Fleet", sort_key=2))]
@@ -144,11 +183,14 @@ When = Annotated[ArrivalOptions, Parameter(name="*", group=Group("Arrivals", sor
 Output = Annotated[OutputOptions, Parameter(name="*", group=Group("Output", sort_key=6))]
 
 
-def _only_with(flag: str, value: object, kind: str, kinds: tuple[str, ...], *, needed: bool = False) -> None:
+def _only_with(
+    flag: str, value: object, decider: str, kind: str, kinds: tuple[str, ...], *, needed: bool = False
+) -> None:
+    """Raise UsageError for a flag that does nothing under the kind that another flag decides, or is missing there."""
     if value is not None and kind not in kinds:
-        raise UsageError(f"{flag} goes with --arrivals {' or '.join(kinds)}, not with {kind}")
+        raise UsageError(f"{flag} goes with {decider} {' or '.join(kinds)}, not with {kind}")
     if needed and value is None and kind in kinds:
-        raise UsageError(f"--arrivals {kind} needs {flag}")
+        raise UsageError(f"{decider} {kind} needs {flag}")
 
 
 def _ns(flag: str, seconds: float, least: float = 0.0) -> int:

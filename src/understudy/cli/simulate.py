@@ -1,5 +1,10 @@
 """`understudy simulate` and `understudy compare`: a workload through a fleet, under one or more policies."""
 
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
 from understudy.cli.experiment import Experiment, run_experiment
 from understudy.cli.options import (
     ArrivalOptions,
@@ -14,13 +19,22 @@ from understudy.cli.options import (
 )
 from understudy.errors import UsageError
 from understudy.fleet import EngineChoices, LatencyChoices
+from understudy.routing import known_policies
+
+_KNOWN = f"Known are {', '.join(known_policies())}."
+OnePolicy = Annotated[
+    str, Parameter(help=f"The routing policy, or one of your own: FILE.py:FUNCTION. {_KNOWN}")
+]
+SeveralPolicies = Annotated[
+    str, Parameter(help=f"Routing policies, or your own (FILE.py:FUNCTION), separated by commas. {_KNOWN}")
+]
 
 
 def simulate(
     trace: TraceName,
     /,
     *,
-    policy: str = "prefix",
+    policy: OnePolicy = "prefix",
     fleet: Fleet = FleetOptions(),
     arrivals: When = ArrivalOptions(),
     engine: Engine = EngineChoices(),
@@ -34,9 +48,9 @@ def simulate(
     trace
         A workload file (Mooncake, Azure or our own JSONL; also .gz), - for standard input, a built-in sample
         (conversation, conversation-1k), or a generator (chat:requests=500,seed=7).
-    policy
-        The routing policy, or your own: FILE.py:FUNCTION.
     """
+    if "," in policy and not Path(policy.rpartition(":")[0]).is_file():
+        raise UsageError(f"simulate takes one --policy, got {policy!r}: understudy compare takes several")
     return run_experiment(
         Experiment(
             ("simulate", trace, "--policy", policy),
@@ -55,7 +69,7 @@ def compare(
     trace: TraceName,
     /,
     *,
-    policy: str = "prefix,round-robin,least-loaded",
+    policy: SeveralPolicies = "prefix,round-robin,least-loaded",
     fleet: Fleet = FleetOptions(),
     arrivals: When = ArrivalOptions(),
     engine: Engine = EngineChoices(),
@@ -68,8 +82,6 @@ def compare(
     ----------
     trace
         As for simulate.
-    policy
-        Routing policies, separated by commas.
     """
     policies = tuple(name.strip() for name in policy.split(","))
     if len(set(policies)) < len(policies) or "" in policies:

@@ -32,7 +32,8 @@ class NewsTiming:
             raise UsageError("the intervals of heartbeats and full synchronisations must be greater than 0")
         if self.synchronisation_ns % self.heartbeat_ns:
             raise UsageError(
-                "a full synchronisation comes with a heartbeat: its interval must be a multiple of theirs"
+                f"synchronisation_seconds ({self.synchronisation_ns / NS_PER_SECOND:g}) must be a multiple of "
+                f"heartbeat_seconds ({self.heartbeat_ns / NS_PER_SECOND:g}): a full list comes with a heartbeat"
             )
 
 

@@ -61,9 +61,9 @@ class FleetConfig:
 class Simulation:
     """One run of a workload through a fleet; `run` may be called once.
 
-    `records` are in order of arrival once `finish` was called, `start_ns` is the first arrival, `end_ns` is when the last request finished (of an
-    interrupted run: the latest time that anything is known of), and
-    `num_shortened` counts the answers that the context had no room for, which vLLM cuts short.
+    `records` are in order of arrival once `finish` was called, `start_ns` is the first arrival, `end_ns` is when
+    the last request finished (of an interrupted run: the latest time that anything is known of), and `num_shortened` counts the answers that the context had no room for, which vLLM cuts short.
+    `longest_refused_tokens` is the most that a refused request had in its prompt and asked for together.
     """
 
     def __init__(self, config: FleetConfig, arrivals: Arrivals) -> None:
@@ -73,6 +73,7 @@ class Simulation:
         self.start_ns = 0
         self.end_ns = 0
         self.num_shortened = 0
+        self.longest_refused_tokens = 0
         knowledge = config.knowledge
         self._arrivals = arrivals
         self._state = RouterState(config.num_workers, knowledge)
@@ -202,6 +203,8 @@ class Simulation:
 
     def _refuse(self, item: WorkloadRequest, serial: int) -> None:
         """Answer as vLLM does when a prompt leaves no room for a token: with an error, at once."""
+        request_tokens = item.prompt.num_tokens + item.output_tokens
+        self.longest_refused_tokens = max(self.longest_refused_tokens, request_tokens)
         self.records.append(
             RequestRecord(
                 serial, item.request_id, "refused", item.arrival_ns, item.prompt.num_tokens, output_tokens=0

@@ -39,6 +39,7 @@ def summarise(simulation: Simulation) -> RunSummary:
         refused=Refusals(
             prompt_longer_than_context=len(refused),
             longest_prompt_tokens=max((record.prompt_tokens for record in refused), default=0),
+            longest_request_tokens=simulation.longest_refused_tokens,
         ),
         unfinished=len(records) - len(finished) - len(refused),
         duration_seconds=seconds,

@@ -55,10 +55,11 @@ class WorkerSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusals:
-    """Requests that vLLM would answer with an error, by reason."""
+    """Requests that vLLM would answer with an error, by reason; a request's tokens are its prompt and what it asked."""
 
     prompt_longer_than_context: int
     longest_prompt_tokens: int
+    longest_request_tokens: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

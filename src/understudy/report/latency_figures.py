@@ -47,7 +47,7 @@ def _hits_and_misses(runs: Sequence[RunSummary]) -> list[Figure]:
     hits = Caption(
         "hits",
         "TTFT of cache hits, cumulative",
-        f"Finished requests with any cached prompt token; same axes as misses. {_CURVE}",
+        f"Finished requests with any cached prompt token, be it one block only; same axes as misses. {_CURVE}",
     )
     misses = Caption(
         "misses",

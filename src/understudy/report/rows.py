@@ -84,8 +84,8 @@ def _requests(runs: Sequence[RunSummary]) -> Section:
         longest = _row("longest prompt, tokens", runs, lambda run: count(run.refused.longest_prompt_tokens))
         rows.insert(3, longest)
     how = (
-        "A request is refused where vLLM would answer with an error, because its prompt is longer than the "
-        "context. The duration is virtual time, from the start of the run to its end."
+        "A request is refused where vLLM would answer with an error, because its prompt leaves no room for a "
+        "token in the context. The duration is virtual time, from the start of the run to its end."
     )
     return Section("Requests", how, tuple(rows))
 
@@ -100,7 +100,7 @@ def _cache(runs: Sequence[RunSummary]) -> Section:
         _row(
             "hit rate, requests",
             runs,
-            lambda run: percent(run.hit_rate_requests) if run.requests else MISSING,
+            lambda run: percent(run.hit_rate_requests) if run.prompt_tokens else MISSING,
         ),
         _row("prompt tokens", runs, lambda run: count(run.prompt_tokens)),
         _row("cached tokens, true", runs, lambda run: count(run.cached_tokens)),
@@ -150,7 +150,7 @@ def _hits_and_misses(runs: Sequence[RunSummary]) -> Section:
         _row("requests without", runs, lambda run: count(run.ttft_misses.count)),
         *_quantiles("TTFT of misses", runs, lambda run: run.ttft_misses),
     )
-    how = "Finished requests with any cached prompt token are hits, all others are misses."
+    how = "Finished requests with any cached prompt token are hits, all others are misses. A hit may be of one block only."
     return Section("TTFT by cache hit", how, rows)
 
 

@@ -59,8 +59,13 @@ def open_trace(name: str | Path, *, limit: int | None = None) -> Trace:
         raise UsageError(f"the limit of requests must be at least 1, got {limit}")
     if name == "":
         raise UsageError("the trace has no name: give a file, -, a sample or a generator")
-    if isinstance(name, str) and name.partition(":")[0] in known_generators():
+    head, separator, _ = str(name).partition(":")
+    if isinstance(name, str) and head in known_generators():
         return _generated(name, limit)
+    if isinstance(name, str) and separator and head in SAMPLES:
+        raise UsageError(
+            f"{name}: the sample {head} takes no parameters; --limit reads its first requests only"
+        )
     num_requests: int | None = None
     if name == _STANDARD_INPUT:
         source = standard_input()
