@@ -3,8 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DYNAMO_VENV := .venv-dynamo
+VLLM_VENV := .venv-vllm
+VLLM_VERSION := $(shell sed -n 's/^VLLM_VERSION = "\(.*\)"/\1/p' src/understudy/__init__.py)
+VLLM_REQUIREMENTS := src/understudy/verify/vllm-requirements.txt
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test check format bench coverage-verify vllm-env verify-live record-trials fidelity clean
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "understudy needs Python 3.11 or later")'
@@ -38,5 +41,29 @@ $(DYNAMO_VENV)/.ready:
 bench: $(VENV)/.ready $(DYNAMO_VENV)/.ready
 	$(BIN)/python benchmarks/replay.py --dynamo $(DYNAMO_VENV)/bin/python
 
+# Branches of the scheduler and the block pool that the random workloads of `verify` reach.
+coverage-verify: $(VENV)/.ready
+	$(BIN)/python -m tests.verify.coverage_by_workloads
+
+# vLLM, to be compared with: its scheduler runs on a CPU. Its own pins ask for GPU libraries, which nothing here needs,
+# so it is installed without them; torch is to be a CPU build.
+vllm-env: $(VLLM_VENV)/.ready
+
+$(VLLM_VENV)/.ready: $(VLLM_REQUIREMENTS)
+	$(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $(VLLM_REQUIREMENTS)
+	$(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps vllm==$(VLLM_VERSION)
+	VLLM_TARGET_DEVICE=cpu VLLM_LOGGING_LEVEL=ERROR $(VLLM_VENV)/bin/python -c 'import vllm.v1.core.sched.scheduler'
+	touch $@
+
+fidelity: $(VENV)/.ready
+	$(BIN)/understudy verify --output docs
+
+verify-live: $(VENV)/.ready $(VLLM_VENV)/.ready
+	$(BIN)/understudy verify --live --count 300
+
+record-trials: $(VENV)/.ready $(VLLM_VENV)/.ready
+	$(BIN)/python -m tests.verify.record_trials
+
 clean:
-	rm -rf $(VENV) $(DYNAMO_VENV) understudy-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(DYNAMO_VENV) $(VLLM_VENV) understudy-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -53,7 +53,7 @@ def test_help_lists_the_commands(tmp_path: Path, arguments: tuple[str, ...]) -> 
     result = understudy(*arguments, cwd=tmp_path)
     assert (result.status, result.stderr) == (0, "")
     assert "\x1b" not in result.stdout
-    commands = ("simulate", "compare", "demo", "capacity", "generate", "step-log")
+    commands = ("simulate", "compare", "demo", "capacity", "generate", "step-log", "verify")
     assert all(f"│ {command} " in result.stdout for command in commands)
 
 

@@ -29,6 +29,7 @@ for _path, _summary in (
     ("capacity:capacity", "Print where every byte of a GPU goes, and how many KV-cache blocks remain."),
     ("generate:generate", "Print a generated workload as JSON lines."),
     ("step_log:step_log", "Print what the scheduler decides in each step, to be compared with vLLM's own."),
+    ("verify:verify", "Compare with vLLM and print a scorecard; nothing disagrees if the exit status is 0."),
 ):
     app.command(f"understudy.cli.{_path}", help=_summary)
 
