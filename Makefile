@@ -46,7 +46,7 @@ coverage-verify: $(VENV)/.ready
 	$(BIN)/python -m tests.verify.coverage_by_workloads
 
 # vLLM, to be compared with: its scheduler runs on a CPU. Its own pins ask for GPU libraries, which nothing here needs,
-# so it is installed without them; torch is to be a CPU build.
+# so it is installed without them.
 vllm-env: $(VLLM_VENV)/.ready
 
 $(VLLM_VENV)/.ready: $(VLLM_REQUIREMENTS)

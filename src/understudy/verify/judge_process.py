@@ -42,20 +42,22 @@ class JudgeProcess:
         self._python = vllm_python
         self._case_seconds = case_seconds
         self._lines: Queue[bytes | None] = Queue(_LINES_AHEAD)
-        self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the context ends
 
     def __enter__(self) -> Self:
         if not self._python.exists():
             raise InputError(
                 f"vLLM's environment is missing: there is no {self._python}. `make vllm-env` builds it."
             )
+        self._complaints = tempfile.TemporaryFile()
         try:
             self._process = self._start()
         except OSError as error:
+            self._complaints.close()
             raise InputError(
                 f"vLLM's environment cannot be used: {self._python}: {error.strerror}. `make vllm-env` builds it anew."
             ) from error
-        Thread(target=self._read, daemon=True).start()
+        self._reader = Thread(target=self._read, daemon=True)
+        self._reader.start()
         try:
             self._greet()
         except BaseException:
@@ -142,8 +144,9 @@ class JudgeProcess:
 
     def _end(self) -> None:
         self._process.kill()
-        while self._lines.get() is not None:
-            pass
+        while self._reader.is_alive():
+            with suppress(Empty):
+                self._lines.get(timeout=0.1)
         self._process.wait()
         with suppress(BrokenPipeError):
             self._process.communicate()

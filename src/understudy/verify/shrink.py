@@ -64,7 +64,7 @@ def _smaller(case: Case) -> Iterator[Case]:
 
 def _with_fewer_requests(case: Case) -> Iterator[Case]:
     count = len(case.workload)
-    piece = count // 2
+    piece = -(-count // 2)
     while piece:
         for start in range(0, count, piece):
             yield replace(case, workload=case.workload[:start] + case.workload[start + piece :])
