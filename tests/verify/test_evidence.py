@@ -21,7 +21,6 @@ from understudy.routing import PrefixIndex
 from understudy.verify import (
     capacity,
     defaults,
-    event_bytes,
     evidence_files,
     hashing,
     kv_events,
@@ -30,6 +29,7 @@ from understudy.verify import (
 )
 from understudy.verify.evidence_files import load_recording
 from understudy.verify.tally import Tallies
+from understudy.wire import kv_events as wire_kv_events
 
 SEED = 0
 
@@ -180,7 +180,7 @@ def _first_eight_bytes(patch: pytest.MonkeyPatch) -> None:
 
 
 def _tagged_keys_in_events(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(event_bytes, "_untagged", lambda keys: keys and [list(key) for key in keys])
+    patch.setattr(wire_kv_events, "_untagged", lambda keys: keys and [list(key) for key in keys])
 
 
 def _removals_last(patch: pytest.MonkeyPatch) -> None:
@@ -193,7 +193,7 @@ def _removals_last(patch: pytest.MonkeyPatch) -> None:
 
 
 def _plain_dicts(patch: pytest.MonkeyPatch) -> None:
-    original = event_bytes.event_map
+    original = wire_kv_events.event_map
     patch.setattr(
         kv_events, "event_map", lambda event, lora_ids: msgspec.to_builtins(original(event, lora_ids))
     )

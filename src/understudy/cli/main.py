@@ -27,6 +27,7 @@ for _path, _summary in (
     ("simulate:compare", "Replay the same workload under each of several routing policies."),
     ("demo:demo", "Compare three routing policies on 1,000 real requests."),
     ("capacity:capacity", "Print where every byte of a GPU goes, and how many KV-cache blocks remain."),
+    ("serve:serve", "Serve one emulated worker over HTTP, in place of `vllm serve`, with vLLM's flags."),
     ("generate:generate", "Print a generated workload as JSON lines."),
     ("step_log:step_log", "Print what the scheduler decides in each step, to be compared with vLLM's own."),
     ("verify:verify", "Compare with vLLM and print a scorecard; nothing disagrees if the exit status is 0."),
@@ -44,7 +45,7 @@ def run() -> NoReturn:
 def status_of(arguments: list[str]) -> int:
     """Run one command line and return its exit status; what went wrong is told on standard error, in one line."""
     try:
-        status = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+        status = _run_command(arguments)
         sys.stdout.flush()
     except UsageError as error:
         return _fail(str(error), WRONG_USAGE)
@@ -61,6 +62,15 @@ def status_of(arguments: list[str]) -> int:
         reader_has_gone = isinstance(error, BrokenPipeError)
         return FAILED if reader_has_gone else _fail(str(error), FAILED)
     return status if isinstance(status, int) else SUCCESS
+
+
+def _run_command(arguments: list[str]) -> object:
+    if arguments[:1] == ["serve"]:
+        # Its command line is vLLM's to the letter, and parsed by vLLM's rules.
+        from understudy.cli.serve import serve  # noqa: PLC0415 - as late as every other command
+
+        return serve(arguments[1:])
+    return app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
 
 
 def _make_streams_safe() -> None:

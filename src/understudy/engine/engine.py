@@ -31,16 +31,26 @@ class EngineObserver(Protocol):
         """Take the time between a token and the one before it, seen `count` times."""
 
 
+class Gauges(NamedTuple):
+    """The state of an engine at one moment: requests by their place, and the share of the KV cache in use, 0 to 1."""
+
+    running: int
+    waiting: int
+    kv_usage: float
+
+
 class StepResult(NamedTuple):
     """What one call of `Engine.step` did.
 
-    `outputs` are the requests that got a token from the step that ended (not those of steps taken many at once, where
+    `completed` is the state when the step that ended had been completed and nothing else had happened, which is what
+    vLLM's metrics show; None where no step ended, or where `until_ns` was given. `outputs` are the requests that got a token from the step that ended (not those of steps taken many at once, where
     nobody's first or last token is), `events` the KV-cache events, each with its time. `next_ns` says when to call again, None when there is nothing to wait for.
     """
 
     outputs: list[Request]
     events: list[tuple[int, KVCacheEvent]]
     next_ns: int | None
+    completed: Gauges | None
 
 
 @dataclass(slots=True)
@@ -90,6 +100,12 @@ class Engine:
         return self._in_flight[0].end_ns if self._in_flight else None
 
     @property
+    def gauges(self) -> Gauges:
+        """The state now; requests in the inbox are nowhere yet."""
+        scheduler = self.scheduler
+        return Gauges(len(scheduler.running), len(scheduler.waiting), scheduler.kv_cache.pool.usage)
+
+    @property
     def num_waiting(self) -> int:
         """Requests that are not running, those in the inbox included."""
         return len(self.scheduler.waiting) + len(self._inbox)
@@ -111,17 +127,22 @@ class Engine:
         Where nothing arrives before `until_ns` (exclusive), requests that only decode are advanced as a group, and
         steps in which all do so are taken many at once. The result is the same as that of single steps.
         """
-        outputs = self._complete(now_ns) if self._in_flight else []
+        outputs: list[Request] = []
+        completed: Gauges | None = None
+        if self._in_flight:
+            outputs = self._complete(now_ns)
+            if until_ns is None:
+                completed = self.gauges
         self._read_inbox(now_ns)
         if until_ns is None:
             self._dissolve_group()
         elif len(self._in_flight) == self._config.pipeline_depth - 1:
             self._gather_group(now_ns)
             if self._take_many_steps(now_ns, until_ns):
-                return StepResult(outputs, self._published(), self.next_ns)
+                return StepResult(outputs, self._published(), self.next_ns, completed)
         self._fill_pipeline(now_ns)
         self._report_gauges(now_ns)
-        return StepResult(outputs, self._published(), self.next_ns)
+        return StepResult(outputs, self._published(), self.next_ns, completed)
 
     @property
     def records_events(self) -> bool:
@@ -141,9 +162,11 @@ class Engine:
         """Bring the output tokens of all requests up to date, to be read when no further step will be taken."""
         self._group.settle()
 
-    def reset_prefix_cache(self) -> bool:
-        """Forget the prefix cache; False while any request holds blocks."""
-        return self.scheduler.reset_prefix_cache()
+    def reset_prefix_cache(self, *, reset_running_requests: bool = False) -> bool:
+        """Forget the prefix cache; False while any request holds blocks, unless all are to be preempted first."""
+        if reset_running_requests:
+            self._dissolve_group()
+        return self.scheduler.reset_prefix_cache(reset_running_requests=reset_running_requests)
 
     def _complete(self, now_ns: int) -> list[Request]:
         step = self._in_flight[0]
@@ -192,7 +215,8 @@ class Engine:
             # Prompts may have been put off in favour of the one request that decodes, and that found no room.
             if not plan.preempted:
                 break
-        assert self._in_flight or not self.scheduler.has_requests, "some request can never be scheduled"
+        may_stall = self._in_flight or self.scheduler.pause != "none"
+        assert may_stall or not self.scheduler.has_requests, "some request can never be scheduled"
 
     def _launch(self, plan: StepPlan, now_ns: int, duration_ns: int) -> None:
         start_ns = max(now_ns, self._in_flight[-1].end_ns) if self._in_flight else now_ns

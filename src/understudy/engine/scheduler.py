@@ -8,6 +8,7 @@ counted as placeholders. The decisions are those of vllm/v1/core/sched/scheduler
 
 from collections.abc import Collection, Iterable
 from itertools import islice
+from typing import Literal
 
 from understudy.engine.config import EngineConfig
 from understudy.engine.decode_group import DecodeGroup, in_order_of_admission
@@ -18,9 +19,12 @@ from understudy.engine.request import Request, RequestStatus
 from understudy.engine.request_queue import request_queue
 from understudy.engine.step_plan import Admission, Sampler, StepPlan
 
+PauseScope = Literal["none", "new", "all"]
+"""Whom a paused scheduler leaves alone: nobody, requests that wait for admission, or those that run too."""
+
 
 class Scheduler:
-    """Decides steps for the requests of one engine."""
+    """Decides steps for the requests of one engine. `pause` may be set at any time."""
 
     def __init__(
         self, config: EngineConfig, *, hash_seed: str = DEFAULT_HASH_SEED, record_events: bool = False
@@ -36,6 +40,7 @@ class Scheduler:
         self.running: list[Request] = []
         self.waiting = request_queue(config.scheduling_policy)
         self.num_preemptions = 0
+        self.pause: PauseScope = "none"
         self._num_admissions = 0
         self._num_executed_steps = 0
         self._last_prefill_step = -config.prefill_schedule_interval
@@ -92,6 +97,8 @@ class Scheduler:
         Members of `group` get a token each; then there must be room for all that runs, see `can_group`.
         """
         plan = StepPlan()
+        if self.pause == "all":
+            return plan
         cap = self._prefill_cap()
         defers_prefill = self._defers_prefill()
         if group:
@@ -100,7 +107,8 @@ class Scheduler:
             budget, ran_prefill = self._schedule_running(plan, cap, defers_prefill=defers_prefill)
         admitted_prefill = False
         if not plan.preempted:
-            admitted_prefill = self._schedule_waiting(plan, budget, cap, defers_prefill=defers_prefill)
+            if self.pause == "none":
+                admitted_prefill = self._schedule_waiting(plan, budget, cap, defers_prefill=defers_prefill)
             if not defers_prefill:
                 self._prefill_is_capacity_bound = len(self.waiting) > 0
         if not plan.is_empty:

@@ -1,5 +1,17 @@
-"""Text to token ids, offline: a stand-in where a workload gives text and no real tokenizer is at hand."""
+"""Text to token ids and back: offline by a vocabulary of our own, or by a real model's tokenizer."""
 
-from understudy.tokenize.words import VOCABULARY_SIZE, encode
+from understudy.tokenize.load import load_tokenizer
+from understudy.tokenize.token_text import text_in_context
+from understudy.tokenize.tokenizer import Message, TextStream, Tokenizer
+from understudy.tokenize.vocabulary import VOCABULARY_SIZE
+from understudy.tokenize.words import encode
 
-__all__ = ["VOCABULARY_SIZE", "encode"]
+__all__ = [
+    "VOCABULARY_SIZE",
+    "Message",
+    "TextStream",
+    "Tokenizer",
+    "encode",
+    "load_tokenizer",
+    "text_in_context",
+]

@@ -6,10 +6,10 @@ import msgspec
 
 from understudy.engine import BlockHasher, EngineConfig, Request, TokenPrompt
 from understudy.engine.kv_cache import KVCacheManager
-from understudy.verify.event_bytes import EventMap, batch_bytes, event_map
 from understudy.verify.evidence_files import load_recording
 from understudy.verify.hashing import cache_identity
 from understudy.verify.tally import Tallies
+from understudy.wire.kv_events import EventMap, batch_bytes, event_map
 
 _NOTHING: dict[str, Any] = {"ts": 0.0, "payload": "", "events": []}
 """What a step has in which vLLM published no batch."""

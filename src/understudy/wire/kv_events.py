@@ -5,11 +5,14 @@ It knows no socket, and no clock: the caller gives the time.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
-from understudy.engine import BlockRemoved, BlockStored, KVCacheEvent, event_hash
+from understudy.engine import BlockHash, BlockRemoved, BlockStored, KVCacheEvent, event_hash
+
+ExternalHash: TypeAlias = int | bytes
+"""A block hash as events carry it: an unsigned 64-bit integer, or the whole hash where integers are turned off."""
 
 _MEDIUM = "GPU"
 _GROUP = 0
@@ -22,8 +25,8 @@ class StoredMap(msgspec.Struct, tag="BlockStored", omit_defaults=True):
     The last five never do here, but their number decides the form of the map's header.
     """
 
-    block_hashes: list[int]
-    parent_block_hash: int | None
+    block_hashes: list[ExternalHash]
+    parent_block_hash: ExternalHash | None
     token_ids: tuple[int, ...]
     block_size: int
     lora_id: int | None
@@ -42,7 +45,7 @@ class StoredMap(msgspec.Struct, tag="BlockStored", omit_defaults=True):
 class RemovedMap(msgspec.Struct, tag="BlockRemoved", omit_defaults=True):
     """BlockRemoved on the wire."""
 
-    block_hashes: list[int]
+    block_hashes: list[ExternalHash]
     medium: str
     group_idx: int | None = None
     locality: None = None
@@ -56,15 +59,20 @@ class ClearedMap(msgspec.Struct, tag="AllBlocksCleared"):
 EventMap = StoredMap | RemovedMap | ClearedMap
 
 
-def event_map(event: KVCacheEvent, lora_ids: Mapping[str, int]) -> EventMap:
-    """Return an event in vLLM's fields; `lora_ids` has the number that the server gave to each adapter."""
+def event_map(event: KVCacheEvent, lora_ids: Mapping[str, int], *, int_hashes: bool = True) -> EventMap:
+    """Return an event in vLLM's fields; `lora_ids` has the number that the server gave to each adapter.
+
+    With `int_hashes` False hashes that are bytes go out whole, as under VLLM_KV_EVENTS_USE_INT_BLOCK_HASHES=0.
+    """
     match event:
         case BlockStored():
             lora_name = _lora_name(event)
             parent = event.parent_block_hash
             return StoredMap(
-                block_hashes=[event_hash(block_hash) for block_hash in event.block_hashes],
-                parent_block_hash=None if parent is None else event_hash(parent),
+                block_hashes=[
+                    _external(block_hash, int_hashes=int_hashes) for block_hash in event.block_hashes
+                ],
+                parent_block_hash=None if parent is None else _external(parent, int_hashes=int_hashes),
                 token_ids=event.token_ids,
                 block_size=event.block_size,
                 lora_id=None if lora_name is None else lora_ids[lora_name],
@@ -75,7 +83,7 @@ def event_map(event: KVCacheEvent, lora_ids: Mapping[str, int]) -> EventMap:
                 kv_cache_spec_kind=_SPEC_KIND,
             )
         case BlockRemoved(block_hash=block_hash):
-            return RemovedMap([event_hash(block_hash)], _MEDIUM, group_idx=_GROUP)
+            return RemovedMap([_external(block_hash, int_hashes=int_hashes)], _MEDIUM, group_idx=_GROUP)
         case _:
             return ClearedMap()
 
@@ -83,6 +91,10 @@ def event_map(event: KVCacheEvent, lora_ids: Mapping[str, int]) -> EventMap:
 def batch_bytes(timestamp: float, events: Sequence[EventMap], data_parallel_rank: int = 0) -> bytes:
     """Return the payload of one message; `timestamp` in seconds."""
     return msgspec.msgpack.encode([timestamp, events, data_parallel_rank])
+
+
+def _external(block_hash: BlockHash, *, int_hashes: bool) -> ExternalHash:
+    return event_hash(block_hash) if int_hashes or isinstance(block_hash, int) else block_hash
 
 
 def _lora_name(event: BlockStored) -> str | None:

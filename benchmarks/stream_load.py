@@ -1,0 +1,87 @@
+"""A load of streams over raw sockets, as light as Python can make it, so that what is measured is the server."""
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+COMPLETIONS = "/v1/completions"
+CHAT = "/v1/chat/completions"
+
+_DONE = b"data: [DONE]"
+_EVENT = b"data: {"
+_TAIL_BYTES = 64
+"""So much is kept of what was read, so that nothing is missed where two reads meet."""
+
+_TEXT = "say something long about the weather " * 8
+
+
+class Load(NamedTuple):
+    """What is asked of a server: `streams` clients send `requests` in all, each of `tokens` tokens, one after the other."""
+
+    path: str
+    streams: int
+    requests: int
+    tokens: int
+
+    @property
+    def total_tokens(self) -> int:
+        """Tokens in all answers."""
+        return self.requests * self.tokens
+
+
+class LoadResult(NamedTuple):
+    """What came back: events with data, and how long it took."""
+
+    events: int
+    wall_seconds: float
+
+
+def run_load(port: int, load: Load, model: str = "m") -> LoadResult:
+    """Put a load on a server on this machine. Raises AssertionError for an answer that is not a whole stream."""
+    return asyncio.run(_run(port, load, model))
+
+
+async def _run(port: int, load: Load, model: str) -> LoadResult:
+    numbers = iter(range(load.requests))
+    start_seconds = time.monotonic()
+    events = await asyncio.gather(*(_client(port, numbers, load, model) for _ in range(load.streams)))
+    return LoadResult(sum(events), time.monotonic() - start_seconds)
+
+
+async def _client(port: int, numbers: Iterator[int], load: Load, model: str) -> int:
+    """Send one request after the other over one connection; return the number of events seen."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
+    events = 0
+    for number in numbers:
+        writer.write(request_bytes(load.path, model, load.tokens, number))
+        events += await _read_answer(reader)
+    writer.close()
+    return events
+
+
+def request_bytes(path: str, model: str, tokens: int, number: int) -> bytes:
+    """Return a request for a stream of so many tokens; those of different numbers share no prefix."""
+    request = {"model": model, "max_tokens": tokens, "stream": True, "ignore_eos": True}
+    text = f"request {number}: {_TEXT}"
+    asked = {"messages": [{"role": "user", "content": text}]} if path == CHAT else {"prompt": text}
+    body = json.dumps(request | asked).encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+async def _read_answer(reader: asyncio.StreamReader) -> int:
+    """Read one chunked answer to its end; return its events with data."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert b" 200 " in head.split(b"\r\n", 1)[0], head
+    events = 0
+    tail = b""
+    while True:
+        new = await reader.read(1 << 18)
+        assert new, "the server closed the connection"
+        data = tail + new
+        events += data.count(_EVENT) - tail.count(_EVENT)
+        if data.endswith(b"0\r\n\r\n") and _DONE in data[-_TAIL_BYTES:]:
+            return events
+        tail = data[-_TAIL_BYTES:]

@@ -1,0 +1,132 @@
+"""The HTTP side of a worker: its routes, and what every request passes on the way to them."""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+
+from understudy.server.context import CONTEXT
+from understudy.server.http import (
+    DEFAULT_LIMITS,
+    ApiKeys,
+    BodyError,
+    CorsPolicy,
+    auth_middleware,
+    install_cors,
+)
+from understudy.server.kv_events import kv_event_sources
+from understudy.server.metrics import ServerMetrics, creates_series_of_creation
+from understudy.server.power import POWER, Power
+from understudy.server.routes import (
+    chat,
+    completions,
+    generate,
+    info,
+    lora,
+    operator,
+    responses,
+    server_info,
+    tokens,
+    weights,
+)
+from understudy.server.routes.answers import error_answer as api_error_answer
+from understudy.server.routes.info import KV_EVENT_SOURCES, SERVER_LOAD, TOKENIZER_INFO, ServerLoad
+from understudy.server.routes.operation_metrics import sleep_metrics, weight_metrics
+from understudy.server.routes.operator import SLEEP_OPERATIONS
+from understudy.server.routes.weights import WEIGHT_OPERATIONS, WEIGHTS, Weights
+from understudy.server.tokenizer_info import tokenizer_info
+from understudy.server.worker import Worker
+from understudy.wire.errors import ApiError, internal
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_log = logging.getLogger(__name__)
+
+
+def application(worker: Worker) -> web.Application:
+    """Return the application that serves a worker."""
+    values = worker.settings.arguments.values
+    app = web.Application(client_max_size=DEFAULT_LIMITS.body_bytes)
+    app.middlewares.append(auth_middleware(ApiKeys(worker.settings.api_keys)))
+    install_cors(
+        app,
+        CorsPolicy(
+            values["allowed_origins"],
+            values["allowed_methods"],
+            values["allowed_headers"],
+            allow_credentials=bool(values["allow_credentials"]),
+        ),
+    )
+    app.middlewares.extend((_counting(worker.metrics), _answer_errors))
+    app[CONTEXT] = worker.context
+    app[WEIGHTS] = Weights()
+    app[POWER] = Power(worker.frontend, worker.sleep_state)
+    app[SERVER_LOAD] = ServerLoad(is_enabled=bool(values["enable_server_load_tracking"]))
+    app[KV_EVENT_SOURCES] = lambda: kv_event_sources(worker.publishers)
+    for routes in _routes(app, worker):
+        app.add_routes(routes)
+    return app
+
+
+def _routes(app: web.Application, worker: Worker) -> Sequence[Sequence[web.RouteDef]]:
+    """Return the routes that the flags and the environment allow; gives the application what they need."""
+    values, environment = worker.settings.arguments.values, worker.settings.environment
+    routes = [info.ROUTES, completions.ROUTES, chat.ROUTES, responses.ROUTES, tokens.ROUTES]
+    routes.append(generate.ROUTES if values["enable_scale_out"] else generate.DISABLED_ROUTES)
+    if operator.is_served(environment):
+        unix_seconds = time.time if creates_series_of_creation(environment) else None
+        sleep, weight = sleep_metrics(unix_seconds), weight_metrics(unix_seconds)
+        worker.metrics.add(sleep)
+        worker.metrics.add(weight)
+        app[SLEEP_OPERATIONS] = sleep
+        app[WEIGHT_OPERATIONS] = weight
+        routes += [operator.ROUTES, weights.ROUTES, server_info.ROUTES]
+    if lora.is_served(environment):
+        routes.append(lora.ROUTES)
+    if values["enable_tokenizer_info_endpoint"]:
+        app[TOKENIZER_INFO] = lambda: tokenizer_info(worker.settings)
+        routes.append(info.TOKENIZER_INFO_ROUTES)
+    return routes
+
+
+def _counting(metrics: ServerMetrics) -> Middleware:
+    @web.middleware
+    async def counted(request: web.Request, handler: Handler) -> web.StreamResponse:
+        start = time.monotonic()
+        status, response_bytes = 500, 0
+        try:
+            response = await handler(request)
+            status, response_bytes = response.status, response.content_length or 0
+        except web.HTTPException as error:
+            status = error.status
+            raise
+        finally:
+            metrics.http(
+                request.path,
+                request.method,
+                status,
+                duration_seconds=time.monotonic() - start,
+                request_bytes=request.content_length or 0,
+                response_bytes=response_bytes,
+            )
+        return response
+
+    return counted
+
+
+@web.middleware
+async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Give every refusal and failure the shape that vLLM gives it."""
+    try:
+        return await handler(request)
+    except ApiError as error:
+        return api_error_answer(error)
+    except (web.HTTPException, BodyError):
+        raise  # the HTTP shell answers as Starlette would
+    except ConnectionError:
+        raise
+    except Exception:  # noqa: BLE001 - one bad request must not hurt another; the log has the rest
+        _log.exception("Internal error in %s %s", request.method, request.path)
+        return api_error_answer(internal())

@@ -1,0 +1,207 @@
+"""What time it is for the engines of a server: the event loop's time, faster or slower, or no waiting at all."""
+
+import asyncio
+import heapq
+import math
+import time
+from collections.abc import Callable
+from itertools import count
+from typing import Protocol
+
+NS_PER_SECOND = 1_000_000_000
+
+_SAME_ORIGIN_SECONDS = 0.1
+"""A loop whose time is nearer to the monotonic clock's than this counts from the same moment."""
+
+_LATE_TIMER_SECONDS = 0.002
+"""How late the timers of asyncio's own loops can be."""
+
+
+class Timer(Protocol):
+    """Something that is to happen later."""
+
+    def cancel(self) -> None:
+        """Let it not happen."""
+
+
+class EngineClock(Protocol):
+    """Engine time in nanoseconds since the server started; it never goes back."""
+
+    waits: bool
+    """Whether a step takes time. Without, steps follow each other as fast as they can be decided."""
+
+    def now_ns(self) -> int:
+        """Return the engine's time."""
+
+    def step_started(self, at_ns: int) -> None:
+        """Hear that the engines have come as far as `at_ns`."""
+
+    def loop_time(self, at_ns: int) -> float:
+        """Return when to wake up for `at_ns`, in seconds of the event loop's time; infinity if that is unknown."""
+
+    def wall_seconds(self, duration_ns: int) -> float:
+        """Return how long a stretch of engine time takes outside."""
+
+    def call_after(self, duration_ns: int, callback: Callable[[], None]) -> Timer:
+        """Call back in the event loop when so much engine time has passed; at once where nothing waits."""
+
+
+class ScaledClock:
+    """The time of an event loop; `scale` outside seconds pass for each second of the engine.
+
+    `seconds` is a finer clock of the same origin, for loops that count milliseconds. `early_seconds` is how much
+    earlier the loop is to be woken, for those whose timers are late.
+    """
+
+    waits = True
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        scale: float,
+        *,
+        seconds: Callable[[], float] | None = None,
+        early_seconds: float = 0.0,
+    ) -> None:
+        assert scale > 0
+        self._seconds = seconds or loop.time
+        self._start_seconds = self._seconds()
+        self._early_seconds = early_seconds
+        self._ns_per_loop_second = NS_PER_SECOND / scale
+
+    def now_ns(self) -> int:
+        """Return the engine's time."""
+        return math.floor((self._seconds() - self._start_seconds) * self._ns_per_loop_second + 0.5)
+
+    def step_started(self, at_ns: int) -> None:
+        """Time passes by itself."""
+
+    def loop_time(self, at_ns: int) -> float:
+        """Return when to wake up for `at_ns`: rather too early than too late, whoever comes too early waits on."""
+        return self._start_seconds + at_ns / self._ns_per_loop_second - self._early_seconds
+
+    def wall_seconds(self, duration_ns: int) -> float:
+        """Return how long a stretch of engine time takes outside."""
+        return duration_ns / self._ns_per_loop_second
+
+    def call_after(self, duration_ns: int, callback: Callable[[], None]) -> Timer:
+        """Call back when so much engine time has passed."""
+        return self._loop.call_later(self.wall_seconds(duration_ns), callback)
+
+
+class FreeClock:
+    """Engine time that passes in steps only: it is as late as the latest step, and stands still while nothing runs."""
+
+    waits = False
+
+    def __init__(self) -> None:
+        self._now_ns = 0
+
+    def now_ns(self) -> int:
+        """Return when the latest step started."""
+        return self._now_ns
+
+    def step_started(self, at_ns: int) -> None:
+        """Let time be as late as `at_ns`."""
+        self._now_ns = max(self._now_ns, at_ns)
+
+    def loop_time(self, at_ns: int) -> float:
+        """Everything is due at once."""
+        del at_ns
+        return 0.0
+
+    def wall_seconds(self, duration_ns: int) -> float:
+        """Nothing takes time."""
+        del duration_ns
+        return 0.0
+
+    def call_after(self, duration_ns: int, callback: Callable[[], None]) -> Timer:
+        """Call back at once."""
+        del duration_ns
+        return asyncio.get_running_loop().call_soon(callback)
+
+
+class _ManualTimer:
+    """A callback that waits for a manual clock."""
+
+    def __init__(self, callback: Callable[[], None]) -> None:
+        self._callback: Callable[[], None] | None = callback
+
+    def cancel(self) -> None:
+        """Let it not happen."""
+        self._callback = None
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether nothing is to happen."""
+        return self._callback is None
+
+    def fire(self) -> None:
+        """Let it happen, once."""
+        callback, self._callback = self._callback, None
+        if callback is not None:
+            callback()
+
+
+class ManualClock:
+    """Engine time that passes only when somebody moves it: for tests that hold the clock in their hands."""
+
+    waits = True
+
+    def __init__(self) -> None:
+        self._now_ns = 0
+        self._timers: list[tuple[int, int, _ManualTimer]] = []
+        self._serials = count()
+
+    def now_ns(self) -> int:
+        """Return what it was moved to."""
+        return self._now_ns
+
+    @property
+    def next_timer_ns(self) -> int | None:
+        """When the next timer is due, None without any."""
+        while self._timers and self._timers[0][2].is_cancelled:
+            heapq.heappop(self._timers)
+        return self._timers[0][0] if self._timers else None
+
+    def move_to(self, at_ns: int) -> None:
+        """Let it be `at_ns`, and call back whom that wakes, each at its own time; it never goes back."""
+        assert at_ns >= self._now_ns, "time does not go back"
+        while (due_ns := self.next_timer_ns) is not None and due_ns <= at_ns:
+            self._now_ns = due_ns
+            heapq.heappop(self._timers)[2].fire()
+        self._now_ns = at_ns
+
+    def call_after(self, duration_ns: int, callback: Callable[[], None]) -> Timer:
+        """Call back when it has been moved so far."""
+        timer = _ManualTimer(callback)
+        heapq.heappush(self._timers, (self._now_ns + duration_ns, next(self._serials), timer))
+        return timer
+
+    def step_started(self, at_ns: int) -> None:
+        """Time passes by hand."""
+
+    def loop_time(self, at_ns: int) -> float:
+        """No time of the event loop brings it nearer."""
+        del at_ns
+        return math.inf
+
+    def wall_seconds(self, duration_ns: int) -> float:
+        """Nothing is ever late."""
+        del duration_ns
+        return 0.0
+
+
+def engine_clock(loop: asyncio.AbstractEventLoop, scale: float) -> EngineClock:
+    """Return the clock for a time scale, 0 for no waiting.
+
+    uvloop's own time is in whole milliseconds, its timers are right to half of one. asyncio's own loops round the time
+    that they wait up to milliseconds, twice.
+    """
+    if not scale:
+        return FreeClock()
+    has_same_origin = abs(loop.time() - time.monotonic()) < _SAME_ORIGIN_SECONDS
+    early_seconds = _LATE_TIMER_SECONDS if isinstance(loop, asyncio.SelectorEventLoop) else 0.0
+    return ScaledClock(
+        loop, scale, seconds=time.monotonic if has_same_origin else None, early_seconds=early_seconds
+    )

@@ -1,0 +1,86 @@
+"""Lets those faults happen that strike the whole server: refused connections and crashes, at their times."""
+
+import asyncio
+import logging
+import math
+from types import TracebackType
+from typing import Self
+
+from understudy.server.engine_clock import NS_PER_SECOND
+from understudy.server.faults import Crash, Refuse
+from understudy.server.http import RunningServer
+from understudy.server.worker import Worker
+
+_log = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 0.02
+"""How often it is looked whether a fault begins or ends; an operator may change the plan at any time."""
+
+
+class FaultTimetable:
+    """Follows the plan of a server: as an asynchronous context while it is open, or whenever it is told to `look`."""
+
+    def __init__(self, worker: Worker, running: RunningServer) -> None:
+        self._worker = worker
+        self._running = running
+        self._crashed: list[Crash] = []
+        self._looked_seconds = -math.inf
+        self._one_look = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._follow())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+    async def look(self) -> None:
+        """Let faults begin and end that are due by now; a crash whose time is over strikes too if it began since the last look."""
+        async with self._one_look:
+            now_seconds = self._worker.clock.now_ns() / NS_PER_SECOND
+            is_down = False
+            for fault in self._worker.faults.plan.faults:
+                if isinstance(fault, Crash) and self._strikes(fault, now_seconds):
+                    self._crash(fault)
+                is_down = is_down or (isinstance(fault, Refuse | Crash) and fault.holds(now_seconds))
+            self._looked_seconds = now_seconds
+            if is_down and self._running.is_accepting:
+                self._worker.metrics.fault_injected("refuse")
+                self._running.refuse()
+            elif not is_down and not self._running.is_accepting:
+                await self._running.accept()
+
+    def next_ns(self) -> int | None:
+        """Return when it is worth while to look again by the plan of now, None for never."""
+        now_ns = self._worker.clock.now_ns()
+        moments = [
+            moment
+            for fault in self._worker.faults.plan.faults
+            if isinstance(fault, Refuse | Crash)
+            for moment in (fault.at_seconds, fault.at_seconds + (fault.for_seconds or 0.0))
+            if moment > now_ns / NS_PER_SECOND
+        ]
+        return max(now_ns + 1, math.ceil(min(moments) * NS_PER_SECOND)) if moments else None
+
+    async def _follow(self) -> None:
+        while True:
+            await self.look()
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    def _strikes(self, crash: Crash, now_seconds: float) -> bool:
+        if any(crash is other for other in self._crashed):
+            return False
+        return crash.holds(now_seconds) or self._looked_seconds < crash.at_seconds <= now_seconds
+
+    def _crash(self, crash: Crash) -> None:
+        _log.warning("Injected fault: crash")
+        self._crashed.append(crash)
+        self._worker.metrics.fault_injected("crash")
+        if self._running.is_accepting:
+            self._running.refuse()
+        self._running.break_connections()
+        for rank in range(self._worker.frontend.num_ranks):
+            self._worker.frontend.restart(rank)

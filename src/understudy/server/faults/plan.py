@@ -1,0 +1,114 @@
+"""A plan of faults as data: what, when, how often. It decides nothing."""
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from understudy.errors import InputError
+
+Rate = Annotated[float, Meta(ge=0, le=1)]
+Seconds = Annotated[float, Meta(ge=0, le=1e9)]
+Count = Annotated[int, Meta(ge=0, le=10**9)]
+
+
+class Timed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When a fault holds: from `at_seconds` after the start of the server, for `for_seconds` or for ever.
+
+    Seconds are the engine's: with a time scale of 0.1 they pass ten times faster.
+    """
+
+    at_seconds: Seconds = 0.0
+    for_seconds: Seconds | None = None
+
+    def holds(self, now_seconds: float) -> bool:
+        """Whether it holds at that time."""
+        if now_seconds < self.at_seconds:
+            return False
+        return self.for_seconds is None or now_seconds < self.at_seconds + self.for_seconds
+
+
+class HttpError(Timed, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="error"):
+    """A share of generation requests is answered with an error status before any work."""
+
+    status: Annotated[int, Meta(ge=400, le=599)] = 500
+    rate: Rate = 1.0
+
+
+class Refuse(Timed, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="refuse"):
+    """New connections are refused."""
+
+
+class Stall(Timed, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="stall"):
+    """A share of answers stands still after so many tokens, for a while or until the client leaves."""
+
+    rate: Rate = 1.0
+    after_tokens: Count = 0
+    stall_seconds: Seconds | None = None
+
+
+class Cut(Timed, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="cut"):
+    """A share of streams ends after so many tokens: cleanly with [DONE], or by breaking the connection."""
+
+    rate: Rate = 1.0
+    after_tokens: Count = 1
+    done: bool = False
+
+
+class Slow(Timed, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="slow"):
+    """Every step takes longer by a factor."""
+
+    factor: Annotated[float, Meta(gt=0, le=1e6)] = 2.0
+
+
+class FreezeMetrics(
+    Timed, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="freeze-metrics"
+):
+    """/metrics shows what it showed at the beginning."""
+
+
+class Events(Timed, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="events"):
+    """Batches of KV events are lost, late, sent twice, or swapped with the next; each by its own rate.
+
+    Sequence numbers count on, so a subscriber can see what it missed, and replay has everything.
+    """
+
+    lose: Rate = 0.0
+    delay: Rate = 0.0
+    delay_seconds: Seconds = 1.0
+    duplicate: Rate = 0.0
+    reorder: Rate = 0.0
+
+
+class Crash(Timed, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="crash"):
+    """At `at_seconds` every connection breaks; `for_seconds` later (10 by default) it serves again, with a cold cache."""
+
+    for_seconds: Seconds | None = 10.0
+
+
+Fault = HttpError | Refuse | Stall | Cut | Slow | FreezeMetrics | Events | Crash
+
+
+class FaultPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Faults, and the seed of every decision by a rate."""
+
+    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] = 0
+    faults: tuple[Fault, ...] = ()
+
+
+def parse_fault_plan(data: bytes, where: str) -> FaultPlan:
+    """Read a plan in JSON or YAML; `where` names it in the InputError for a malformed one."""
+    try:
+        return msgspec.yaml.decode(data, type=FaultPlan)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise InputError(f"{where} is no fault plan: {' '.join(str(error).split())}") from error
+
+
+def load_fault_plan(path: Path) -> FaultPlan:
+    """Read the plan in a file; raises InputError."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    return parse_fault_plan(data, str(path))

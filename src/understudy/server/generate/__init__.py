@@ -1,0 +1,49 @@
+"""What the emulated model says: generators, structured outputs, tool calls and log probabilities. Pure and seeded."""
+
+from understudy.server.generate.choose import GENERATORS, make_generator
+from understudy.server.generate.constraint import Constraint, text_for
+from understudy.server.generate.constraint_error import ConstraintError
+from understudy.server.generate.keyed_random import keyed_random, question_key
+from understudy.server.generate.log_probabilities import (
+    TokenLogprobs,
+    logprob_of,
+    logprobs_for,
+    prompt_logprobs_for,
+)
+from understudy.server.generate.output_length import OutputLength, parse_output_length
+from understudy.server.generate.question import Answer, Generator, Question
+from understudy.server.generate.tool_calls import (
+    NamedTool,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    ToolStyle,
+    tool_call_text,
+    tool_calls,
+)
+
+__all__ = [
+    "GENERATORS",
+    "Answer",
+    "Constraint",
+    "ConstraintError",
+    "Generator",
+    "NamedTool",
+    "OutputLength",
+    "Question",
+    "TokenLogprobs",
+    "Tool",
+    "ToolCall",
+    "ToolChoice",
+    "ToolStyle",
+    "keyed_random",
+    "logprob_of",
+    "logprobs_for",
+    "make_generator",
+    "parse_output_length",
+    "prompt_logprobs_for",
+    "question_key",
+    "text_for",
+    "tool_call_text",
+    "tool_calls",
+]

@@ -1,0 +1,86 @@
+"""Tool calls: whether, which, with which arguments, and the text in which a model says them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Literal, TypeAlias
+
+from understudy.server.generate.constraint import json_text
+from understudy.server.generate.schema import read_schema, write_value
+
+AUTO_CALL_SHARE = 0.5
+"""The chance that a model that may call tools does."""
+
+SECOND_CALL_SHARE = 0.25
+"""The chance that one that may call several at a time calls two."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that may be called; `parameters` is a JSON schema, None means that it takes none."""
+
+    name: str
+    parameters: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NamedTool:
+    """The choice of one function."""
+
+    name: str
+
+
+ToolChoice: TypeAlias = Literal["none", "auto", "required"] | NamedTool
+
+ToolStyle: TypeAlias = Literal["hermes", "json"]
+"""How calls are said.
+
+`hermes`: `<tool_call>` around a JSON object with name and arguments; in vLLM 0.33 this parser reads it for every choice.
+`json`: what vLLM's guided decoding demands of a parser without a structural tag of its own: for `required` a JSON list
+of objects with name and parameters, for a named function its arguments alone, for `auto` as `hermes`.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call; the arguments are the text of a JSON object."""
+
+    name: str
+    arguments_json: str
+
+
+def tool_calls(
+    tools: Sequence[Tool], tool_choice: ToolChoice, *, parallel: bool, rng: Random
+) -> list[ToolCall]:
+    """Return the calls that a model makes, none if it answers in words.
+
+    A named function is called once, `required` calls at least one, `auto` tosses a coin. Where `parallel` calls are
+    allowed there may be two. Raises ConstraintError for parameters that no arguments can satisfy.
+    """
+    if tool_choice == "none" or not tools:
+        return []
+    if isinstance(tool_choice, NamedTool):
+        return [_call(tool, rng) for tool in tools if tool.name == tool_choice.name][:1]
+    if tool_choice == "auto" and rng.random() >= AUTO_CALL_SHARE:
+        return []
+    count = 2 if parallel and rng.random() < SECOND_CALL_SHARE else 1
+    return [_call(rng.choice(tools), rng) for _ in range(count)]
+
+
+def _call(tool: Tool, rng: Random) -> ToolCall:
+    parameters = {"properties": {}, **(tool.parameters or {}), "type": "object"}
+    return ToolCall(tool.name, json_text(write_value(read_schema(parameters), rng)))
+
+
+def tool_call_text(calls: Sequence[ToolCall], tool_choice: ToolChoice, style: ToolStyle) -> str:
+    """Return the text in which a model says the calls, and from which vLLM's parser gets the very same calls."""
+    if style == "hermes" or tool_choice == "auto":
+        separator = "\n" if tool_choice == "auto" else ""
+        return separator.join(
+            f'<tool_call>\n{{"name": {json_text(call.name)}, "arguments": {call.arguments_json}}}\n</tool_call>'
+            for call in calls
+        )
+    if isinstance(tool_choice, NamedTool):
+        return "".join(call.arguments_json for call in calls)
+    spelled = (f'{{"name": {json_text(call.name)}, "parameters": {call.arguments_json}}}' for call in calls)
+    return f"[{', '.join(spelled)}]"

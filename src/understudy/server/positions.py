@@ -1,0 +1,70 @@
+"""Log probabilities of tokens, plausible and seeded, in the form that answers are built of."""
+
+from collections.abc import Sequence
+
+from understudy.server.generate import TokenLogprobs as Drawn
+from understudy.server.generate import logprob_of, logprobs_for, prompt_logprobs_for
+from understudy.tokenize import Tokenizer
+from understudy.wire.logprobs import Candidate, TokenLogprobs
+from understudy.wire.sampling import Sampling
+
+
+class Positions:
+    """Tells the log probabilities of one sample's tokens, and of its prompt's."""
+
+    def __init__(self, tokenizer: Tokenizer, vocabulary_size: int, sampling: Sampling, key: bytes) -> None:
+        self._tokenizer = tokenizer
+        # Only words that the tokenizer knows can be told apart by their texts.
+        self._vocabulary_size = min(vocabulary_size, tokenizer.vocabulary_size)
+        self._sampling = sampling
+        self._key = key
+
+    def of_output(self, token_ids: Sequence[int], first_position: int) -> list[TokenLogprobs]:
+        """Return what is told of output tokens, the first of which is at `first_position`."""
+        return [
+            self._output(token_id, position)
+            for position, token_id in enumerate(token_ids, start=first_position)
+        ]
+
+    def of_prompt(self, token_ids: Sequence[int]) -> list[TokenLogprobs]:
+        """Return what is told of a prompt's tokens; the first has no candidates."""
+        count = self._sampling.prompt_logprobs or 0
+        drawn = prompt_logprobs_for(token_ids, self._key, count, self._vocabulary_size)
+        return [
+            TokenLogprobs(
+                token_id, self._text(token_id), None if each is None else self._candidates(token_id, each)
+            )
+            for token_id, each in zip(token_ids, drawn, strict=True)
+        ]
+
+    def _output(self, token_id: int, position: int) -> TokenLogprobs:
+        sampling = self._sampling
+        drawn = logprobs_for(
+            token_id,
+            position,
+            self._key,
+            sampling.logprobs or 0,
+            self._vocabulary_size,
+            greedy=sampling.is_greedy,
+        )
+        candidates = self._candidates(token_id, drawn)
+        for other in sampling.logprob_token_ids or ():
+            if other != token_id:
+                logprob = logprob_of(
+                    other, token_id, position, self._key, self._vocabulary_size, greedy=sampling.is_greedy
+                )
+                candidates.append(Candidate(other, self._text(other), logprob))
+        return TokenLogprobs(token_id, self._text(token_id), candidates)
+
+    def _candidates(self, token_id: int, drawn: Drawn) -> list[Candidate]:
+        """Return the token itself first, then the likeliest others, as the engine orders them."""
+        own = Candidate(token_id, self._text(token_id), drawn.logprob, drawn.rank)
+        others = [
+            Candidate(other, self._text(other), logprob, rank)
+            for rank, (other, logprob) in enumerate(drawn.top, start=1)
+            if other != token_id
+        ]
+        return [own, *others]
+
+    def _text(self, token_id: int) -> str:
+        return self._tokenizer.token_text(token_id)

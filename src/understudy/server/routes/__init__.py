@@ -1,0 +1,1 @@
+"""The handlers, a module a family of routes; each offers `ROUTES`."""

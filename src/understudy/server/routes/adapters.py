@@ -1,0 +1,181 @@
+"""LoRA adapters by name: which are there, what numbers they get, and which of them may be loaded. It knows no HTTP.
+
+(vllm/entrypoints/openai/models/serving.py and vllm/lora/peft_helper.py, 0.33.0)
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from understudy.errors import UsageError
+from understudy.server.arguments import LoRAModule
+from understudy.server.context import Adapter, ServerContext
+from understudy.wire.errors import ApiError, internal, not_found
+from understudy.wire.served_model import check_model
+
+_MAX_CONFIG_BYTES = 1 << 20
+_REQUIRED_FIELDS = ("r", "lora_alpha", "target_modules")
+_UNSUPPORTED = {
+    "use_dora": "vLLM does not yet support DoRA.",
+    "lora_bias": "vLLM does not support LoRA bias (lora_bias).",
+    "alora_invocation_tokens": "vLLM does not support Activated LoRA (aLoRA).",
+    "layer_replication": "vLLM does not support layer_replication.",
+    "use_bdlora": "vLLM does not support block-diagonal LoRA (BD-LoRA).",
+    "use_qalora": "vLLM does not support QALoRA.",
+}
+"""Fields of an adapter's configuration that must not be set, and what vLLM says where they are."""
+
+
+class AdapterTable(dict[str, Adapter]):
+    """The adapters of a server by name, in the order of loading, and the number that was given last.
+
+    Numbers begin at 1 and never come again: one is used up by every attempt to load an adapter that is not there yet.
+    """
+
+    last_number: int = 0
+
+    def new_number(self) -> int:
+        """Return a number that nobody had."""
+        self.last_number += 1
+        return self.last_number
+
+
+def check_lora_arguments(arguments: Mapping[str, Any]) -> None:
+    """Raise UsageError for values that vLLM refuses at start; how many adapters a batch may hold is ignored otherwise."""
+    max_loras, max_cpu_loras = arguments.get("max_loras", 1), arguments.get("max_cpu_loras")
+    if max_loras < 1:
+        raise UsageError(f"max_loras must be at least 1, got {max_loras}")
+    if max_cpu_loras is not None and max_cpu_loras < max_loras:
+        raise UsageError(f"max_cpu_loras ({max_cpu_loras}) must be >= max_loras ({max_loras}).")
+
+
+def load_static_adapters(context: ServerContext, modules: Sequence[LoRAModule]) -> None:
+    """Load what `--lora-modules` names; raises UsageError where vLLM would not start."""
+    for module in modules:
+        try:
+            load_adapter(context, module.name, module.path, base_model_name=module.base_model_name)
+        except ApiError as error:
+            raise UsageError(f"--lora-modules: {error.message}") from error
+
+
+def load_adapter(
+    context: ServerContext,
+    name: str,
+    path: str,
+    *,
+    in_place: bool = False,
+    base_model_name: str | None = None,
+) -> Adapter:
+    """Load an adapter, or load it again, under its old number, where `in_place`; raises ApiError."""
+    table = adapters_of(context)
+    if not name or not path:
+        raise _invalid("Both 'lora_name' and 'lora_path' must be provided.")
+    if name in context.models.names:
+        raise _invalid(f"The lora adapter '{name}' conflicts with a served base model.")
+    if name in table and not in_place:
+        raise _invalid(
+            f"The lora adapter '{name}' has already been loaded. If you want to load the adapter in place, "
+            "set 'load_inplace' to True."
+        )
+    number = table[name].number if name in table else table.new_number()
+    if not context.arguments.get("enable_lora"):
+        raise _engine_refusal("LoRA is not enabled. Use --enable-lora to enable LoRA.")
+    _check_files(name, path, _max_rank(context.arguments))
+    base_model = base_model_name if base_model_name in context.models.names else None
+    table[name] = Adapter(name, path, number, base_model)
+    return table[name]
+
+
+def unload_adapter(context: ServerContext, name: str) -> None:
+    """Forget an adapter; its requests in work go on. Raises ApiError."""
+    if not name:
+        raise _invalid("'lora_name' needs to be provided to unload a LoRA adapter.")
+    if name not in context.models.adapters:
+        raise not_found(f"The lora adapter '{name}' cannot be found.")
+    del context.models.adapters[name]
+
+
+def resolve_model(context: ServerContext, name: str | None) -> Adapter | None:
+    """Return the adapter that a request's `model` names, None for the model itself.
+
+    Raises ApiError (404) for a name that nobody has.
+    """
+    if name in context.models.adapters:
+        return context.models.adapters[name]
+    if is_set(context.environment, "VLLM_SKIP_MODEL_NAME_VALIDATION"):
+        return None
+    try:
+        check_model(name, context.limits)
+    except ApiError:
+        if is_set(context.environment, "VLLM_ALLOW_RUNTIME_LORA_UPDATING"):
+            adapters_of(context).new_number()  # vLLM takes one for the resolvers that it asks
+        raise
+    return None
+
+
+def is_set(environment: Mapping[str, str], variable: str) -> bool:
+    """Return whether a variable switches something on, as vLLM reads it."""
+    return environment.get(variable, "0").strip().lower() in {"1", "true"}
+
+
+def adapters_of(context: ServerContext) -> AdapterTable:
+    """Return the adapters of a server."""
+    table = context.models.adapters
+    assert isinstance(table, AdapterTable), "the server was made with one"
+    return table
+
+
+def _max_rank(arguments: Mapping[str, Any]) -> int:
+    rank = arguments.get("max_lora_rank", 16)
+    assert isinstance(rank, int), "the command line was checked"
+    return rank
+
+
+def _check_files(name: str, path: str, max_rank: int) -> None:
+    """Refuse an adapter that lies here and that vLLM would not load; what is not here is taken on trust.
+
+    Nothing but the configuration is read: weights are not needed.
+    """
+    folder = Path(path).expanduser()
+    if not folder.exists():
+        return
+    try:
+        with (folder / "adapter_config.json").open("rb") as file:
+            config = json.loads(file.read(_MAX_CONFIG_BYTES))
+    except FileNotFoundError as error:
+        raise not_found(f"Loading lora {name} failed: No adapter found for {path}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise _engine_refusal(str(error)) from error
+    problems = _problems(config, max_rank)
+    if problems:
+        raise _engine_refusal(" ".join(problems))
+
+
+def _problems(config: object, max_rank: int) -> list[str]:
+    """Return what vLLM finds wrong with an adapter's configuration."""
+    if not isinstance(config, dict):
+        return ["adapter_config.json must hold a JSON object."]
+    missing = [field for field in _REQUIRED_FIELDS if field not in config]
+    if missing:
+        return [f"Missing required configuration fields: {{{', '.join(map(repr, missing))}}}"]
+    pattern = config.get("rank_pattern") or {}
+    if not isinstance(pattern, dict):
+        return ["rank_pattern must be a JSON object."]
+    ranks = [config["r"], *pattern.values()]
+    if not all(isinstance(rank, int) and rank > 0 for rank in ranks):
+        return [f"LoRA rank `r` must be a positive integer, got {config['r']}."]
+    problems = [text for field, text in _UNSUPPORTED.items() if config.get(field)]
+    if max(ranks) > max_rank:
+        problems.append(f"LoRA rank {max(ranks)} is greater than max_lora_rank {max_rank}.")
+    if config.get("bias", "none") != "none":
+        problems.append("Adapter bias is not supported.")
+    return problems
+
+
+def _invalid(message: str) -> ApiError:
+    return ApiError(message, kind="InvalidUserInput")
+
+
+def _engine_refusal(message: str) -> ApiError:
+    return internal(f"Call to add_lora method failed: {message}")

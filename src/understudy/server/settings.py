@@ -1,0 +1,144 @@
+"""What follows from a command line before anything runs: the engine, the tokenizer, the generator, the limits."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from understudy.engine import EngineConfig
+from understudy.errors import InputError, UsageError
+from understudy.fleet.setup import EngineSetup, engine_setup
+from understudy.server.arguments import ServeArguments, engine_choices, latency_choices
+from understudy.server.faults import FaultPlan, load_fault_plan
+from understudy.server.generate import Generator, make_generator, parse_output_length
+from understudy.tokenize import Tokenizer, load_tokenizer
+from understudy.wire.limits import ModelLimits
+
+_SAMPLING_OF_GENERATION_CONFIG = {
+    "repetition_penalty": "repetition_penalty",
+    "temperature": "temperature",
+    "top_k": "top_k",
+    "top_p": "top_p",
+    "min_p": "min_p",
+    "max_new_tokens": "max_tokens",
+}
+"""Fields of a generation config that vLLM takes as defaults, and its names for them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that is decided at start."""
+
+    arguments: ServeArguments
+    environment: Mapping[str, str]
+    setup: EngineSetup
+    tokenizer: Tokenizer
+    generator: Generator
+    limits: ModelLimits
+    served_model_names: tuple[str, ...]
+    fault_plan: FaultPlan
+    api_keys: tuple[str, ...]
+
+    @property
+    def engine_config(self) -> EngineConfig:
+        """The configuration of each engine."""
+        return self.setup.config
+
+
+def settings_of(arguments: ServeArguments, environment: Mapping[str, str]) -> Settings:
+    """Resolve a command line. Raises UsageError and InputError for what cannot be served."""
+    values = arguments.values
+    model = values["model"]
+    setup = engine_setup(model, values["gpu"], engine_choices(arguments), latency_choices(arguments))
+    tokenizer = load_tokenizer(_tokenizer_source(values))
+    seed = values["seed"] or 0
+    generator = make_generator(
+        values["generator"],
+        tokenizer,
+        seed=seed,
+        output_length=parse_output_length(values["output_length"]),
+        dataset=values["generator_dataset"],
+        model_folder=values["generator_model"],
+    )
+    names = tuple(values["served_model_name"] or (model,))
+    defaults, cap = _default_sampling(values)
+    limits = ModelLimits(
+        max_model_len=setup.config.max_model_len,
+        vocabulary_size=setup.model.vocab_size,
+        max_token_id=max(setup.model.vocab_size, tokenizer.vocabulary_size) - 1,
+        served_model_names=names,
+        max_logprobs=values["max_logprobs"],
+        default_sampling=defaults,
+        max_tokens_cap=cap,
+        enable_auto_tool_choice=bool(values["enable_auto_tool_choice"]),
+        has_tool_parser=values["tool_call_parser"] is not None,
+        has_reasoning_parser=bool(values["reasoning_parser"]),
+        trust_request_chat_template=bool(values["trust_request_chat_template"]),
+    )
+    faults = values["faults"]
+    return Settings(
+        arguments=arguments,
+        environment=environment,
+        setup=setup,
+        tokenizer=tokenizer,
+        generator=generator,
+        limits=limits,
+        served_model_names=names,
+        fault_plan=FaultPlan() if faults is None else load_fault_plan(faults),
+        api_keys=_api_keys(values, environment),
+    )
+
+
+def _tokenizer_source(values: Mapping[str, Any]) -> str | None:
+    """Return what names the tokenizer: the flag, or the model's folder if it has one; None for the offline one."""
+    if values["tokenizer"] is not None:
+        return str(values["tokenizer"])
+    model = values["model"]
+    return model if (Path(model) / "tokenizer.json").is_file() else None
+
+
+def _api_keys(values: Mapping[str, Any], environment: Mapping[str, str]) -> tuple[str, ...]:
+    given = values["api_key"]
+    if given:
+        return tuple(key for key in given if key)
+    key = environment.get("VLLM_API_KEY")
+    return (key,) if key else ()
+
+
+def _default_sampling(values: Mapping[str, Any]) -> tuple[dict[str, object], int | None]:
+    """Return the sampling defaults of the generation config, and the cap on max_tokens that it sets, if it does."""
+    source = values["generation_config"]
+    folder = values["model"] if source == "auto" else source
+    config = {} if source == "vllm" else _generation_config(Path(folder), must_exist=source != "auto")
+    override = values["override_generation_config"] or {}
+    if not isinstance(override, Mapping):
+        raise UsageError("--override-generation-config must be a JSON object")
+    merged = {**config, **override}
+    defaults: dict[str, object] = {
+        name: merged[field]
+        for field, name in _SAMPLING_OF_GENERATION_CONFIG.items()
+        if merged.get(field) is not None
+    }
+    eos = merged.get("eos_token_id")
+    if isinstance(eos, list):
+        defaults["stop_token_ids"] = eos
+    cap = defaults.get("max_tokens") if source not in {"auto", "vllm"} else override.get("max_new_tokens")
+    return defaults, cap if isinstance(cap, int) else None
+
+
+def _generation_config(folder: Path, *, must_exist: bool) -> dict[str, Any]:
+    path = folder / "generation_config.json"
+    try:
+        config = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        if must_exist:
+            raise InputError(f"--generation-config: there is no {path}") from None
+        return {}
+    except (OSError, ValueError) as error:
+        if not must_exist and not path.is_file():
+            return {}
+        raise InputError(f"cannot read {path}: {error}") from error
+    if not isinstance(config, dict):
+        raise InputError(f"{path} holds no JSON object")
+    return config

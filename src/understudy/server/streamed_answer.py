@@ -1,0 +1,138 @@
+"""Streams an answer while it grows: events go out from within the step, in order, and faults strike where they should."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from understudy.server.event_stream import EventStream
+from understudy.server.faults import RequestFaults
+from understudy.server.sample import Generation, Sample
+from understudy.wire.sse import DONE, KEEP_ALIVE
+
+
+class Growth:
+    """What has come of one sample since the last event."""
+
+    __slots__ = ("sample", "text", "token_ids")
+
+    def __init__(self, sample: Sample, token_ids: Sequence[int], text: str) -> None:
+        self.sample = sample
+        self.token_ids = token_ids
+        self.text = text
+
+
+class EventWriter(Protocol):
+    """Turns the growth of an answer into events."""
+
+    def growth(self, growth: Growth) -> bytes:
+        """Return the events for it; `growth.sample.finish_reason` is set if these are the last of the sample."""
+
+    def end(self, generation: Generation) -> bytes:
+        """Return the events behind the last sample, [DONE] included where there is one."""
+
+
+class StreamedAnswer:
+    """A listener that writes events. Where the client reads slowly, or a fault holds them back, they are put together."""
+
+    def __init__(
+        self,
+        stream: EventStream,
+        writer: EventWriter,
+        faults: RequestFaults,
+        *,
+        call_after: Callable[[float, Callable[[], None]], object],
+    ) -> None:
+        self._stream = stream
+        self._writer = writer
+        self._faults = faults
+        self._is_faultless = faults.stall is None and faults.cut is None
+        self._call_after = call_after
+        self._pending: dict[int, Growth] = {}
+        self._num_tokens = 0
+        self._loop = asyncio.get_running_loop()
+        self._sent_seconds = self._loop.time()
+        self._is_stalled = False
+        self._has_stalled = False
+        self._released: asyncio.Future[None] | None = None
+        self._was_cut: asyncio.Future[None] = self._loop.create_future()
+
+    def grown(self, sample: Sample, token_ids: Sequence[int], text: str) -> None:
+        """Take what is new of a sample."""
+        pending = self._pending
+        if self._is_faultless and not pending and not self._stream.is_congested:
+            self._send(self._writer.growth(Growth(sample, token_ids, text)))
+            return
+        index = sample.order.index
+        growth = pending.get(index)
+        if growth is None:
+            pending[index] = Growth(sample, token_ids, text)
+        else:
+            growth.token_ids = [*growth.token_ids, *token_ids]
+            growth.text += text
+        self._num_tokens += len(token_ids)
+        self._strike()
+        if not self._is_stalled and not (self._stream.is_congested and sample.finish_reason is None):
+            self._flush(index)
+
+    async def wait(self, generation: Generation, keep_alive_seconds: float) -> bool:
+        """Wait for the end of all samples and write what is left of them; False if a fault cut the stream.
+
+        Raises what the engine failed with.
+        """
+        self._strike()
+        await self._wait({generation.done, self._was_cut}, keep_alive_seconds)
+        if self._was_cut.done():
+            return False
+        generation.done.result()
+        if self._is_stalled:
+            self._released = self._loop.create_future()
+            await self._wait({self._released}, keep_alive_seconds)
+        self._flush_all()
+        return True
+
+    async def _wait(self, waiting: set[asyncio.Future[None]], keep_alive_seconds: float) -> None:
+        """Wait for one of them; a comment goes out whenever no event has for so many seconds, 0 for never."""
+        while True:
+            timeout = None
+            if keep_alive_seconds:
+                timeout = max(0.0, self._sent_seconds + keep_alive_seconds - self._loop.time())
+            sent_seconds = self._sent_seconds
+            done, _ = await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            if done:
+                return
+            if self._sent_seconds == sent_seconds:
+                self._send(KEEP_ALIVE)
+
+    def _strike(self) -> None:
+        """Let a stall or a cut begin, if its token has come."""
+        stall, cut = self._faults.stall, self._faults.cut
+        if stall is not None and not self._has_stalled and self._num_tokens >= stall.after_tokens:
+            if self._num_tokens:
+                self._flush_all()
+            self._is_stalled = self._has_stalled = True
+            if stall.stall_seconds is not None:
+                self._call_after(stall.stall_seconds, self._release)
+        if cut is not None and not self._was_cut.done() and self._num_tokens >= cut.after_tokens:
+            self._flush_all()
+            self._is_stalled = True
+            if cut.done:
+                self._stream.send(DONE)
+            self._was_cut.set_result(None)
+
+    def _release(self) -> None:
+        self._is_stalled = self._was_cut.done()
+        if not self._is_stalled:
+            self._flush_all()
+        if self._released is not None and not self._released.done():
+            self._released.set_result(None)
+
+    def _flush(self, index: int) -> None:
+        self._send(self._writer.growth(self._pending.pop(index)))
+
+    def _flush_all(self) -> None:
+        for index in list(self._pending):
+            self._flush(index)
+
+    def _send(self, data: bytes) -> None:
+        self._sent_seconds = self._loop.time()
+        self._stream.send(data)

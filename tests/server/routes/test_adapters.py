@@ -1,0 +1,190 @@
+"""LoRA adapters: names, numbers, files, and the command line."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.server.routes.fakes import FakeServer
+
+from understudy.errors import UsageError
+from understudy.server.arguments import LoRAModule
+from understudy.server.context import ServerContext
+from understudy.server.routes import lora
+from understudy.server.routes.adapters import (
+    check_lora_arguments,
+    load_adapter,
+    load_static_adapters,
+    resolve_model,
+    unload_adapter,
+)
+from understudy.wire.errors import ApiError
+
+CONFIG: Mapping[str, Any] = {"r": 8, "lora_alpha": 16, "target_modules": ["q_proj"]}
+
+
+def _context(
+    arguments: Mapping[str, Any] | None = None, environment: Mapping[str, str] | None = None
+) -> ServerContext:
+    async def make() -> ServerContext:
+        return FakeServer(arguments, environment).context
+
+    return asyncio.run(make())
+
+
+def _folder(path: Path, config: object) -> str:
+    (path / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+    return str(path)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["load", "again", "unload", "ask"]), st.sampled_from("abm")), max_size=20
+    )
+)
+def test_numbers_never_come_again(steps: list[tuple[str, str]]) -> None:
+    """A new adapter has a number above all before; loading in place keeps it; asking finds exactly what is loaded."""
+    context = _context()
+    highest = 0
+    loaded: dict[str, int] = {}
+    for action, name in steps:
+        try:
+            if action in {"load", "again"}:
+                number = load_adapter(context, name, "/nowhere", in_place=action == "again").number
+                assert number == loaded[name] if name in loaded else number > highest
+                loaded[name] = number
+                highest = max(highest, number)
+            elif action == "unload":
+                unload_adapter(context, name)
+                del loaded[name]
+            else:
+                adapter = resolve_model(context, name)
+                assert (None if adapter is None else adapter.number) == loaded.get(name)
+        except ApiError:
+            refused = {
+                "load": name == "m" or name in loaded,
+                "again": name == "m",
+                "unload": name not in loaded,
+                "ask": name != "m" and name not in loaded,
+            }
+            assert refused[action]
+    assert list(context.models.adapters) == list(loaded)
+
+
+def test_an_unknown_model_takes_a_number_where_adapters_may_come() -> None:
+    """One is taken for the resolvers that vLLM would ask, before it knows that nobody answers."""
+    for environment, number in (({}, 1), ({"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "true"}, 2)):
+        context = _context(environment=environment)
+        with pytest.raises(ApiError) as caught:
+            resolve_model(context, "nope")
+        assert caught.value.message == "The model `nope` does not exist. Valid aliases: m."
+        assert (caught.value.status, caught.value.kind, caught.value.param) == (404, "NotFoundError", "model")
+        assert load_adapter(context, "a", "/nowhere").number == number
+
+
+def test_any_name_will_do_where_names_are_not_checked() -> None:
+    """An empty name means the model itself, and so does every other with VLLM_SKIP_MODEL_NAME_VALIDATION."""
+    assert resolve_model(_context(), None) is None
+    assert resolve_model(_context(), "") is None
+    assert resolve_model(_context(environment={"VLLM_SKIP_MODEL_NAME_VALIDATION": "1"}), "nope") is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"r": 64}, "LoRA rank 64 is greater than max_lora_rank 16."),
+        ({"rank_pattern": {"q": 32}}, "LoRA rank 32 is greater than max_lora_rank 16."),
+        ({"r": 0}, "LoRA rank `r` must be a positive integer, got 0."),
+        ({"bias": "all"}, "Adapter bias is not supported."),
+        (
+            {"use_dora": True, "r": 32},
+            "vLLM does not yet support DoRA. LoRA rank 32 is greater than max_lora_rank 16.",
+        ),
+    ],
+)
+def test_an_adapter_that_lies_here_must_fit(tmp_path: Path, changes: Mapping[str, Any], message: str) -> None:
+    """The checks of adapter_config.json are vLLM's, and errors of the engine."""
+    context = _context()
+    with pytest.raises(ApiError) as caught:
+        load_adapter(context, "a", _folder(tmp_path, {**CONFIG, **changes}))
+    assert caught.value.message == f"Call to add_lora method failed: {message}"
+    assert (caught.value.status, caught.value.kind) == (500, "InternalServerError")
+    assert not context.models.adapters
+
+
+def test_a_folder_without_a_configuration_is_no_adapter(tmp_path: Path) -> None:
+    """It is not found, in vLLM's words; one with a configuration needs no weights, and one elsewhere is trusted."""
+    context = _context()
+    with pytest.raises(ApiError) as caught:
+        load_adapter(context, "a", str(tmp_path))
+    assert caught.value.message == f"Loading lora a failed: No adapter found for {tmp_path}"
+    assert caught.value.status == 404
+    assert load_adapter(context, "b", _folder(tmp_path, CONFIG)).number == 2
+    assert load_adapter(context, "c", "org/adapter").number == 3
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        "[" * 100_000,
+        '{"r": 8}',
+        '{"r": 8, "lora_alpha": 1, "target_modules": [], "rank_pattern": [1]}',
+    ],
+)
+def test_a_broken_configuration_is_refused(tmp_path: Path, text: str) -> None:
+    """Whatever it is, it ends in an answer."""
+    (tmp_path / "adapter_config.json").write_text(text, encoding="utf-8")
+    with pytest.raises(ApiError, match="Call to add_lora method failed"):
+        load_adapter(_context(), "a", str(tmp_path))
+
+
+def test_without_enable_lora_nothing_is_loaded() -> None:
+    """Neither while the server runs nor at its start."""
+    context = _context(arguments={})
+    with pytest.raises(ApiError, match="LoRA is not enabled"):
+        load_adapter(context, "a", "/nowhere")
+    with pytest.raises(UsageError, match="LoRA is not enabled"):
+        load_static_adapters(context, [LoRAModule(name="a", path="/nowhere")])
+
+
+def test_adapters_of_the_command_line_are_loaded_in_its_order() -> None:
+    """A base model that is not served is forgotten, as in vLLM; a name that comes twice stops the start."""
+    context = _context()
+    modules = [
+        LoRAModule(name="a", path="/a"),
+        LoRAModule(name="b", path="/b", base_model_name="m"),
+        LoRAModule(name="c", path="/c", base_model_name="other"),
+    ]
+    load_static_adapters(context, modules)
+    found = [
+        (adapter.name, adapter.number, adapter.base_model) for adapter in context.models.adapters.values()
+    ]
+    assert found == [("a", 1, None), ("b", 2, "m"), ("c", 3, None)]
+    with pytest.raises(UsageError, match="The lora adapter 'a' has already been loaded"):
+        load_static_adapters(context, modules[:1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"max_loras": 0}, "max_loras must be at least 1"),
+        ({"max_loras": 4, "max_cpu_loras": 2}, r"max_cpu_loras \(2\) must be >= max_loras \(4\)"),
+    ],
+)
+def test_flags_that_vllm_refuses_are_refused(arguments: Mapping[str, Any], message: str) -> None:
+    """At start, in one sentence; the defaults are fine."""
+    check_lora_arguments({})
+    with pytest.raises(UsageError, match=message):
+        check_lora_arguments(arguments)
+
+
+@pytest.mark.parametrize(("value", "is_served"), [("", False), ("0", False), ("1", True), (" True ", True)])
+def test_runtime_updates_are_a_variable(value: str, is_served: bool) -> None:  # noqa: FBT001 # a parameter of the test
+    """VLLM_ALLOW_RUNTIME_LORA_UPDATING, 1 or true."""
+    assert lora.is_served({"VLLM_ALLOW_RUNTIME_LORA_UPDATING": value}) is is_served
