@@ -25,6 +25,7 @@ from understudy.server.routes import (
     generate,
     info,
     lora,
+    openapi,
     operator,
     responses,
     server_info,
@@ -74,7 +75,11 @@ def _routes(app: web.Application, worker: Worker) -> Sequence[Sequence[web.Route
     """Return the routes that the flags and the environment allow; gives the application what they need."""
     values, environment = worker.settings.arguments.values, worker.settings.environment
     routes = [info.ROUTES, completions.ROUTES, chat.ROUTES, responses.ROUTES, tokens.ROUTES]
-    routes.append(generate.ROUTES if values["enable_scale_out"] else generate.DISABLED_ROUTES)
+    if values["enable_scale_out"]:
+        routes.append(generate.ROUTES)
+    else:
+        routes.append(generate.DISABLED_ROUTES)
+        app[openapi.UNDESCRIBED] = frozenset(route.path for route in generate.DISABLED_ROUTES)
     if operator.is_served(environment):
         unix_seconds = time.time if creates_series_of_creation(environment) else None
         sleep, weight = sleep_metrics(unix_seconds), weight_metrics(unix_seconds)
@@ -85,6 +90,8 @@ def _routes(app: web.Application, worker: Worker) -> Sequence[Sequence[web.Route
         routes += [operator.ROUTES, weights.ROUTES, server_info.ROUTES]
     if lora.is_served(environment):
         routes.append(lora.ROUTES)
+    if not values["disable_fastapi_docs"]:
+        routes.append(openapi.ROUTES)
     if values["enable_tokenizer_info_endpoint"]:
         app[TOKENIZER_INFO] = lambda: tokenizer_info(worker.settings)
         routes.append(info.TOKENIZER_INFO_ROUTES)

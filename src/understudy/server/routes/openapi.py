@@ -1,0 +1,36 @@
+"""The route /openapi.json: vLLM's document, of the routes that are served."""
+
+import functools
+import gzip
+import json
+from importlib.resources import files
+from typing import Any
+
+from aiohttp import web
+
+from understudy.server.routes.answers import get, json_answer
+
+
+UNDESCRIBED: web.AppKey[frozenset[str]] = web.AppKey("undescribed", frozenset)
+"""Paths that are served and not described: those that say that they are off. The key need not be there."""
+
+
+async def openapi(request: web.Request) -> web.Response:
+    """Describe the routes of this server."""
+    served = {resource.canonical for resource in request.app.router.resources()}
+    if UNDESCRIBED in request.app:
+        served -= request.app[UNDESCRIBED]
+    document = _document()
+    paths = {path: item for path, item in document["paths"].items() if path in served}
+    return json_answer({**document, "paths": paths})
+
+
+@functools.cache
+def _document() -> dict[str, Any]:
+    data = (files("understudy.server.routes") / "data" / "vllm-0.33-openapi.json.gz").read_bytes()
+    document: dict[str, Any] = json.loads(gzip.decompress(data))
+    return document
+
+
+ROUTES: tuple[web.RouteDef, ...] = (get("/openapi.json", openapi),)
+"""They exist unless `--disable-fastapi-docs`."""
