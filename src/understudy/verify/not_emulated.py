@@ -25,15 +25,15 @@ NOT_EMULATED = (
     ),
     NotEmulated(
         "The model, its text and its tokens",
-        "No answer means anything, and its length is what the workload says. Text becomes tokens by an offline rule, so counts differ from the model's tokenizer and so do cache hits near block boundaries: give token ids where that matters.",
+        "No answer means anything, and its length is what the workload or a rule says. Without a real tokenizer text becomes tokens by an offline rule, so counts differ from the model's and so do cache hits near block boundaries: give token ids, or to the server a tokenizer.json, where that matters.",
     ),
     NotEmulated(
         "Sampling and its side effects",
-        "Log probabilities, penalties, beam search, min_tokens, repetition detection and thinking budgets do not exist; a request ends by length, end of sequence, stop tokens or abort only.",
+        "Penalties, beam search, repetition detection and thinking budgets change nothing; log probabilities are made up. The simulator ends a request by length, end of sequence, stop tokens or abort only.",
     ),
     NotEmulated(
         "Stop strings",
-        "vLLM finds them behind the engine and aborts; give the length that the answer would have had. The steps that vLLM's engine computes until the abort arrives are missing.",
+        "The server finds them behind the engine and aborts, as vLLM does, from one step to the next; in vLLM another process may take longer. The simulator has none: give the length that the answer would have had.",
     ),
     NotEmulated(
         "Speculative decoding",
@@ -41,7 +41,7 @@ NOT_EMULATED = (
     ),
     NotEmulated(
         "Structured output",
-        "No grammar is compiled, so no request is set aside while it waits for one, and tokens are not masked.",
+        "Texts are written to satisfy a constraint. No grammar is compiled, so no request is set aside while it waits for one, and what a grammar compiler would refuse may be accepted.",
     ),
     NotEmulated(
         "LoRA limits",
@@ -77,7 +77,7 @@ NOT_EMULATED = (
     ),
     NotEmulated(
         "Data and expert parallelism, context parallelism",
-        "Engines are independent: no coordinator, no steps that all ranks take together, no load balancing inside a server, no dummy batches, no division of a sequence over GPUs.",
+        "The server balances over its ranks by vLLM's rule, but no steps are taken by all ranks together, and there are no dummy batches and no division of a sequence over GPUs. The simulator's engines are independent.",
     ),
     NotEmulated(
         "Kernels, CUDA graphs and quantisation",
@@ -89,15 +89,15 @@ NOT_EMULATED = (
     ),
     NotEmulated(
         "Sleeping, pausing, weight updates and streaming input",
-        "vLLM can stop scheduling, drop its weights, or take a prompt in pieces; ours cannot.",
+        "The server sleeps and pauses as vLLM's API says, which was compared by answers and not step by step. Weights have a version and nothing else; no prompt comes in pieces.",
     ),
     NotEmulated(
         "Limits of the queue",
-        "max_num_queued_reqs and max_num_queued_tokens do not exist: nothing is refused because the queue is long.",
+        "The server refuses by max_num_queued_reqs and max_num_queued_tokens as vLLM does; the simulator refuses nothing because the queue is long.",
     ),
     NotEmulated(
-        "Reports of hits, sessions and raw hashes in KV events",
-        "kv_cache_report_mode full, session_id, and hashes as bytes in place of integers are not produced.",
+        "Reports of hits and sessions in KV events",
+        "kv_cache_report_mode full and session_id are not produced.",
     ),
     NotEmulated(
         "Physical block ids",

@@ -8,6 +8,7 @@ from aiohttp import web
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
+from understudy.server.http import DEFAULT_LIMITS, read_body
 from understudy.wire.body import JSON_CONTENT_TYPE, parse_body
 from understudy.wire.errors import ApiError, internal, schema_refusal, wrong_content_type
 
@@ -45,7 +46,9 @@ async def read_fields(request: web.Request, shape: type[Fields]) -> Fields:
 
 async def read_document(request: web.Request, shape: type[Fields]) -> Fields:
     """Return a JSON body as a whole; no other content type is allowed."""
-    return parse_body(await request.read(), TypeAdapter(shape), request.headers.get("Content-Type", ""))
+    return parse_body(
+        await read_body(request, DEFAULT_LIMITS), TypeAdapter(shape), request.headers.get("Content-Type", "")
+    )
 
 
 async def read_json(request: web.Request, invalid: str) -> Any:
@@ -54,7 +57,7 @@ async def read_json(request: web.Request, invalid: str) -> Any:
     `{error}` in it stands for what is wrong.
     """
     try:
-        return json.loads(await request.read())
+        return json.loads(await read_body(request, DEFAULT_LIMITS))
     except json.JSONDecodeError as error:
         raise ApiError(invalid.replace("{error}", str(error)), kind=BAD_REQUEST_PHRASE) from None
     except ValueError as error:
@@ -72,7 +75,7 @@ def check_json_content(request: web.Request) -> None:
 
 async def _read_body(request: web.Request) -> Any:
     """Return a body: parsed if its content type is JSON, else its bytes, None if there are none."""
-    data = await request.read()
+    data = await read_body(request, DEFAULT_LIMITS)
     kind, _, subtype = request.content_type.lower().partition("/")
     if not data:
         return None

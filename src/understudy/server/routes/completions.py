@@ -112,7 +112,9 @@ async def _prompts(context: ServerContext, wanted: CompletionRequest) -> list[Pr
         else:
             token_ids = rules.fitted(prompt, is_text=False)
             shown = (
-                context.tokenizer.decode(token_ids) if wanted.echo and not wanted.return_token_ids else None
+                context.tokenizer.decode(token_ids, skip_special_tokens=False)
+                if wanted.echo and not wanted.return_token_ids
+                else None
             )
             prompts.append(PromptInput(token_ids=token_ids, text=shown))
     return prompts

@@ -134,7 +134,9 @@ async def _answer(
     headers = dict(JSON_HEADERS) | load_headers(request, context)
     if context.arguments["simulated_time_headers"]:
         headers |= simulated_times(generation)
-    return web.Response(body=job.body(generation), headers=headers)
+    body = job.body(generation)
+    generation.release()
+    return web.Response(body=body, headers=headers)
 
 
 async def _stream(
@@ -169,6 +171,7 @@ async def _stream(
     finally:
         if generation is not None:
             context.frontend.abort(generation)
+            generation.release()
     return await stream.end()
 
 

@@ -3,6 +3,7 @@
 import functools
 import gzip
 import json
+from collections.abc import Set as AbstractSet
 from importlib.resources import files
 from typing import Any
 
@@ -10,8 +11,7 @@ from aiohttp import web
 
 from understudy.server.routes.answers import get, json_answer
 
-
-UNDESCRIBED: web.AppKey[frozenset[str]] = web.AppKey("undescribed", frozenset)
+UNDESCRIBED: web.AppKey[AbstractSet[object]] = web.AppKey("undescribed")
 """Paths that are served and not described: those that say that they are off. The key need not be there."""
 
 
