@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DYNAMO_VENV := .venv-dynamo
+TRANSFORMERS_VENV := .venv-transformers
 VLLM_VENV := .venv-vllm
 VLLM_VERSION := $(shell sed -n 's/^VLLM_VERSION = "\(.*\)"/\1/p' src/understudy/__init__.py)
 VLLM_REQUIREMENTS := src/understudy/verify/vllm-requirements.txt
 
-.PHONY: demo test check format bench coverage-verify vllm-env verify-live record-trials fidelity clean
+.PHONY: demo test check format bench test-transformers coverage-verify vllm-env verify-live record-trials fidelity clean
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "understudy needs Python 3.11 or later")'
@@ -41,6 +42,16 @@ $(DYNAMO_VENV)/.ready:
 bench: $(VENV)/.ready $(DYNAMO_VENV)/.ready
 	$(BIN)/python benchmarks/replay.py --dynamo $(DYNAMO_VENV)/bin/python
 
+# A real language model speaks through the server: that needs torch, which nothing else here does. Any build will do.
+$(TRANSFORMERS_VENV)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(TRANSFORMERS_VENV)
+	$(TRANSFORMERS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(TRANSFORMERS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[transformers]' hypothesis pytest pytest-timeout
+	touch $@
+
+test-transformers: $(TRANSFORMERS_VENV)/.ready
+	$(TRANSFORMERS_VENV)/bin/python -m pytest tests/extras/transformers
+
 # Branches of the scheduler and the block pool that the random workloads of `verify` reach.
 coverage-verify: $(VENV)/.ready
 	$(BIN)/python -m tests.verify.coverage_by_workloads
@@ -66,4 +77,4 @@ record-trials: $(VENV)/.ready $(VLLM_VENV)/.ready
 	$(BIN)/python -m tests.verify.record_trials
 
 clean:
-	rm -rf $(VENV) $(DYNAMO_VENV) $(VLLM_VENV) understudy-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(DYNAMO_VENV) $(TRANSFORMERS_VENV) $(VLLM_VENV) understudy-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

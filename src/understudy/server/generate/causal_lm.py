@@ -83,8 +83,8 @@ class ModelAnswer:
         """Return a float32 tensor of the vocabulary's size, after reading what has not been read yet."""
         with self._torch.inference_mode():
             ids = self._torch.tensor([self._unread])
-            read = self._model(input_ids=ids, past_key_values=self._cache, use_cache=True)
-        self._cache = read.past_key_values
+            read = self._model(input_ids=ids, cache=self._cache, use_cache=True)
+        self._cache = read.cache
         return read.logits[0, -1].float().clone()
 
     def _sampled(self, logits: Any) -> int:
