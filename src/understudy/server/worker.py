@@ -15,8 +15,8 @@ from understudy.server.faults import FaultInjector
 from understudy.server.frontend import Frontend
 from understudy.server.kv_events import (
     KVEventPublisher,
-    KVEventsConfig,
     open_publisher,
+    read_kv_events_config,
     uses_int_block_hashes,
 )
 from understudy.server.lateness import Lateness
@@ -100,7 +100,7 @@ class Worker:
         )
 
     def _open_publishers(self, num_engines: int, lora_ids: AdapterNumbers) -> Sequence[KVEventPublisher]:
-        config = KVEventsConfig(**(self.settings.arguments.values["kv_events_config"] or {}))
+        config = read_kv_events_config(self.settings.arguments.values["kv_events_config"] or {})
         opened = [
             open_publisher(
                 config,

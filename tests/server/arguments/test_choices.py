@@ -9,7 +9,7 @@ from tests.server.arguments.parsing import parsed
 
 from understudy.errors import UsageError
 from understudy.fleet.choices import EngineChoices, LatencyChoices
-from understudy.server.arguments import KVEventsChoices, engine_choices, kv_events_choices, latency_choices
+from understudy.server.arguments import engine_choices, latency_choices
 
 
 def test_defaults_are_those_of_the_engine() -> None:
@@ -65,28 +65,3 @@ def test_sizes_below_one_are_refused(flag: str) -> None:
     """The message names the size."""
     with pytest.raises(UsageError, match=flag.removeprefix("--").replace("-", "_")):
         engine_choices(parsed("m", f"{flag}=0"))
-
-
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        ([], None),
-        (["--kv-events-config", "{}"], KVEventsChoices()),
-        (
-            ["--kv-events-config.enable_kv_cache_events", "true", "--kv-events-config.hwm=2k"],
-            KVEventsChoices(enable_kv_cache_events=True, publisher="zmq", hwm=2000),
-        ),
-        (
-            ["--kv-events-config", '{"enable_kv_cache_events": true, "publisher": "null"}'],
-            KVEventsChoices(enable_kv_cache_events=True, publisher="null"),
-        ),
-    ],
-)
-def test_kv_events_that_are_on_go_to_zeromq_unless_told_otherwise(
-    words: list[str], expected: KVEventsChoices | None
-) -> None:
-    """Without the flag there is no publisher at all."""
-    choices = kv_events_choices(parsed("m", *words))
-    assert choices == expected
-    if choices is not None:
-        assert choices.are_published is (choices.enable_kv_cache_events and choices.publisher == "zmq")

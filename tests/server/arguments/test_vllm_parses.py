@@ -9,14 +9,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.server.arguments.parsing import outcome, parsed
 
-from understudy.server.arguments import ServeArguments, kv_events_choices
+from understudy.server.arguments import ServeArguments
 from understudy.server.arguments.flags import OWN_FLAGS, read_catalogue
 from understudy.server.arguments.parser import DEFAULT_HOST
+from understudy.server.kv_events import read_kv_events_config
 
 RECORDED: Mapping[str, Any] = json.loads(
     (Path(__file__).parent / "vllm_parses.json").read_text(encoding="utf-8")
@@ -32,8 +34,9 @@ def _as_recorded(arguments: ServeArguments) -> dict[str, Any]:
     values["lora_modules"] = values["lora_modules"] and [
         dataclasses.asdict(module) for module in values["lora_modules"]
     ]
-    events = kv_events_choices(arguments)
-    values["kv_events_config"] = events and dataclasses.asdict(events)
+    events = values["kv_events_config"]
+    if events is not None:
+        values["kv_events_config"] = msgspec.structs.asdict(read_kv_events_config(events))
     if values["host"] == DEFAULT_HOST:
         values["host"] = None
     return values

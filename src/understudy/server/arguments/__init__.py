@@ -1,20 +1,13 @@
 """The command line of `vllm serve` 0.33: all its flags with vLLM's rules and defaults, and a few of our own."""
 
-from understudy.server.arguments.choices import (
-    KVEventsChoices,
-    engine_choices,
-    kv_events_choices,
-    latency_choices,
-)
+from understudy.server.arguments.choices import engine_choices, latency_choices
 from understudy.server.arguments.parser import parse_serve_arguments
 from understudy.server.arguments.result import LoRAModule, ServeArguments
 
 __all__ = [
-    "KVEventsChoices",
     "LoRAModule",
     "ServeArguments",
     "engine_choices",
-    "kv_events_choices",
     "latency_choices",
     "parse_serve_arguments",
 ]

@@ -2,7 +2,7 @@
 
 from understudy.server.kv_events.config import (
     KVEventsConfig,
-    parse_kv_events_config,
+    read_kv_events_config,
     uses_int_block_hashes,
 )
 from understudy.server.kv_events.publisher import (
@@ -18,6 +18,6 @@ __all__ = [
     "KVEventsConfig",
     "kv_event_sources",
     "open_publisher",
-    "parse_kv_events_config",
+    "read_kv_events_config",
     "uses_int_block_hashes",
 ]

@@ -43,13 +43,13 @@ class KVEventsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         return self.enable_kv_cache_events and self.publisher == "zmq"
 
 
-def parse_kv_events_config(text: str) -> KVEventsConfig:
-    """Read the flag's JSON; raises UsageError that names the field."""
+def read_kv_events_config(fields: object) -> KVEventsConfig:
+    """Return the flag's JSON value as a configuration; raises UsageError that names the field."""
     try:
-        return msgspec.json.decode(text, type=KVEventsConfig)
-    except msgspec.DecodeError as error:
-        fields = ", ".join(KVEventsConfig.__struct_fields__)
-        raise UsageError(f"{FLAG}: {error}; accepted is a JSON object with {fields}") from error
+        return msgspec.convert(fields, KVEventsConfig)
+    except msgspec.ValidationError as error:
+        accepted = ", ".join(KVEventsConfig.__struct_fields__)
+        raise UsageError(f"{FLAG}: {error}; accepted is a JSON object with {accepted}") from error
 
 
 def uses_int_block_hashes(environ: Mapping[str, str]) -> bool:
