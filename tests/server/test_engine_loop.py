@@ -216,6 +216,10 @@ def test_a_clock_in_the_hand_moves_only_when_moved() -> None:
         request = _request(0, (0.0, 16, 2))
         engines.add(0, request)
         await asyncio.sleep(10)
+        assert engines.next_ns == 0
+        assert request.queued_ns is None
+        engines.wake()
+        assert request.scheduled_ns == 0
         first_ns = engines.next_ns
         assert first_ns is not None
         clock.move_to(first_ns - 1)

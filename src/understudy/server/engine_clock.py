@@ -64,6 +64,7 @@ class ScaledClock:
         early_seconds: float = 0.0,
     ) -> None:
         assert scale > 0
+        self._loop = loop
         self._seconds = seconds or loop.time
         self._start_seconds = self._seconds()
         self._early_seconds = early_seconds
@@ -86,7 +87,7 @@ class ScaledClock:
 
     def call_after(self, duration_ns: int, callback: Callable[[], None]) -> Timer:
         """Call back when so much engine time has passed."""
-        return self._loop.call_later(self.wall_seconds(duration_ns), callback)
+        return asyncio.get_running_loop().call_later(self.wall_seconds(duration_ns), callback)
 
 
 class FreeClock:
@@ -144,7 +145,10 @@ class _ManualTimer:
 
 
 class ManualClock:
-    """Engine time that passes only when somebody moves it: for tests that hold the clock in their hands."""
+    """Engine time that passes only when somebody moves it: for tests that hold the clock in their hands.
+
+    Idle engines, too, start only when whoever moves the clock wakes them: all that arrives before arrives together.
+    """
 
     waits = True
 
@@ -201,7 +205,7 @@ def engine_clock(loop: asyncio.AbstractEventLoop, scale: float) -> EngineClock:
     if not scale:
         return FreeClock()
     has_same_origin = abs(loop.time() - time.monotonic()) < _SAME_ORIGIN_SECONDS
-    early_seconds = _LATE_TIMER_SECONDS if isinstance(loop, asyncio.SelectorEventLoop) else 0.0
+    early_seconds = 0.0005
     return ScaledClock(
         loop, scale, seconds=time.monotonic if has_same_origin else None, early_seconds=early_seconds
     )

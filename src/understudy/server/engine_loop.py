@@ -18,6 +18,9 @@ from understudy.server.engine_clock import EngineClock
 StepListener = Callable[[int, int, StepResult], None]
 """Takes the rank of an engine, the time of the step in nanoseconds, and what it did."""
 
+FailureListener = Callable[[Exception], None]
+"""Takes what came out of the middle of a step, after which no engine can go on."""
+
 LateListener = Callable[[float], None]
 """Takes how much later than planned a step was taken, in seconds outside."""
 
@@ -46,18 +49,21 @@ class EngineLoop:
         *,
         stepped: StepListener,
         late: LateListener,
+        failed: FailureListener | None = None,
     ) -> None:
         self.engines = list(engines)
         self.clock = clock
         self._loop = asyncio.get_running_loop()
         self._stepped = stepped
         self._late = late
+        self._failed = failed
         self._starting: set[int] = set()
         self._arriving: deque[_Arrival] = deque()
         self._timer: asyncio.Handle | None = None
         self._timer_ns = 0
         self._is_closed = False
         self._is_stepping = False
+        self._is_woken_by_hand = clock.loop_time(clock.now_ns()) == math.inf
 
     def add(self, rank: int, request: Request) -> None:
         """Give an engine a request that arrives now."""
@@ -85,6 +91,8 @@ class EngineLoop:
     @property
     def next_ns(self) -> int | None:
         """When the next step is due, None while all engines wait for requests."""
+        if self._starting:
+            return self.clock.now_ns()
         rank = self._earliest()
         return None if rank is None else self._due_ns(rank)
 
@@ -134,7 +142,8 @@ class EngineLoop:
         else:
             self._arriving.append(arrival)
             self._take_due_steps(before_ns=now_ns)
-        self._arm()
+        if isinstance(what, str) or not self._is_woken_by_hand:
+            self._arm()
 
     def _let_in(self, arrival: _Arrival) -> None:
         engine = self.engines[arrival.rank]
@@ -177,6 +186,11 @@ class EngineLoop:
         try:
             result = self.engines[rank].step(at_ns)
             self._stepped(rank, at_ns, result)
+        except Exception as error:
+            self.close()
+            if self._failed is None:
+                raise
+            self._failed(error)
         finally:
             self._is_stepping = False
 

@@ -22,6 +22,16 @@ class EventStream:
     With `gathers` what is sent in one turn of the event loop goes out at its end, in one system call.
     """
 
+    __slots__ = (
+        "_gathered",
+        "_gathers",
+        "_is_chunked",
+        "_most_unsent_bytes",
+        "_request",
+        "_transport",
+        "response",
+    )
+
     def __init__(self, request: web.Request, *, gathers: bool = False) -> None:
         self._request = request
         self._gathers = gathers

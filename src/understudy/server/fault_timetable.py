@@ -67,13 +67,16 @@ class FaultTimetable:
 
     async def _follow(self) -> None:
         while True:
-            await self.look()
+            try:
+                await self.look()
+            except OSError as error:
+                _log.error("Cannot listen again yet: %s", error)
             await asyncio.sleep(_LOOK_SECONDS)
 
     def _strikes(self, crash: Crash, now_seconds: float) -> bool:
         if any(crash is other for other in self._crashed):
             return False
-        return crash.holds(now_seconds) or self._looked_seconds < crash.at_seconds <= now_seconds
+        return crash.holds(now_seconds) or self._looked_seconds <= crash.at_seconds <= now_seconds
 
     def _crash(self, crash: Crash) -> None:
         _log.warning("Injected fault: crash")

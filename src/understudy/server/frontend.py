@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 
@@ -20,6 +21,8 @@ EventListener = Callable[[int, Sequence[KVCacheEvent]], None]
 EngineFactory = Callable[[], Engine]
 """Makes an engine that samples with `sample_answer`."""
 
+_log = logging.getLogger(__name__)
+
 
 class QueueFullError(Exception):
     """A limit of the queue would be exceeded; `limit` is the flag's name."""
@@ -30,7 +33,10 @@ class QueueFullError(Exception):
 
 
 class EngineDiedError(Exception):
-    """The engine is gone, and with it all that it had in work."""
+    """The engine is gone, and with it all that it had in work; clients are told what vLLM tells them."""
+
+    def __init__(self) -> None:
+        super().__init__("The server had an error while processing your request.")
 
 
 class Frontend:
@@ -51,7 +57,11 @@ class Frontend:
         self._make_engine = make_engine
         self.clock = clock
         self.loop = EngineLoop(
-            [make_engine() for _ in range(num_engines)], clock, stepped=self._stepped, late=late
+            [make_engine() for _ in range(num_engines)],
+            clock,
+            stepped=self._stepped,
+            late=late,
+            failed=self._engine_failed,
         )
         self._ranks = RankChooser(
             num_engines,
@@ -100,7 +110,9 @@ class Frontend:
         return [engine.gauges for engine in self.loop.engines]
 
     def check_admission(self, num_samples: int) -> None:
-        """Raise QueueFullError where the request would exceed a limit of the queue."""
+        """Raise QueueFullError where the request would exceed a limit of the queue, and EngineDiedError after `fail`."""
+        if self._failure is not None:
+            raise self._failure
         limit = self._max_num_queued_reqs
         if limit is not None and len(self._samples) + num_samples > limit:
             self._metrics.rejected("max_num_queued_reqs")
@@ -121,14 +133,21 @@ class Frontend:
     ) -> Generation:
         """Put the samples of one HTTP request into an engine, the one of `rank` if that is given.
 
-        Every prompt goes to an engine of its own choice, all samples of a prompt one by one as vLLM sends them.
+        Every prompt goes to an engine of its own choice, all samples of a prompt one by one as vLLM sends them, and has
+        to pass the limits of the queue by itself. Raises as `check_admission`; then nothing is left of the request.
         """
-        if self._failure is not None:
-            raise self._failure
         generation = Generation(request_id, arrival_ns, listener)
         generation.num_unfinished = len(orders)
-        for order in orders:
-            self._start_sample(generation, order, self._ranks.choose() if rank is None else rank)
+        prompt_id = None
+        try:
+            for order in orders:
+                if order.prompt_id != prompt_id:
+                    prompt_id = order.prompt_id
+                    self.check_admission(order.num_samples)
+                self._start_sample(generation, order, self._ranks.choose() if rank is None else rank)
+        except (QueueFullError, EngineDiedError):
+            self.abort(generation)
+            raise
         return generation
 
     def _start_sample(self, generation: Generation, order: SampleOrder, rank: int) -> None:
@@ -200,12 +219,16 @@ class Frontend:
         self.close()
         self._lose_all(error)
 
+    def _engine_failed(self, error: Exception) -> None:
+        _log.error("An engine has failed; this server answers no more", exc_info=error)
+        self.fail(EngineDiedError())
+
     def restart(self, rank: int) -> None:
         """Put a fresh engine, with a cold cache, in the place of one; what that had in work is lost."""
         self.loop.replace(rank, self._make_engine())
         self._prefix_counted[rank] = (0, 0)
         self._metrics.engines[rank].gauges(0, 0, 0.0)
-        self._lose_all(EngineDiedError("the engine was restarted"), rank)
+        self._lose_all(EngineDiedError(), rank)
 
     def reset_prefix_cache(self, *, reset_running_requests: bool = False) -> bool:
         """Forget the prefix caches of all engines; False if one has requests that hold blocks."""
@@ -304,10 +327,14 @@ class Frontend:
     def _tell(self, sample: Sample, token_ids: Sequence[int]) -> None:
         sample.num_sent = sample.num_generated
         listener = sample.generation.listener
-        if listener is not None:
+        if listener is not None and not sample.generation.is_finished:
             text = sample.order.text
             finished = sample.finish_reason is not None
-            listener.grown(sample, token_ids, "" if text is None else text.take(finished=finished))
+            try:
+                listener.grown(sample, token_ids, "" if text is None else text.take(finished=finished))
+            except Exception as error:  # noqa: BLE001 - one bad answer must not stop the step of all others
+                _log.exception("Internal error in an answer to %s", sample.generation.request_id)
+                sample.generation.fail(error)
         if sample.finish_reason is not None:
             sample.generation.sample_finished()
 
@@ -318,8 +345,7 @@ class Frontend:
         sample.stop_reason = stop_reason
         self._forget(sample)
         if counts:
-            is_last = sample.order.prompt_id not in self._by_prompt_id
-            stats = _finished_stats(sample, self.clock.now_ns(), is_last=is_last)
+            stats = _finished_stats(sample, self.clock.now_ns())
             self._metrics.engines[sample.rank].finished(stats)
 
     def _forget(self, sample: Sample) -> None:
@@ -334,7 +360,7 @@ class Frontend:
             del self._by_prompt_id[sample.order.prompt_id]
 
 
-def _finished_stats(sample: Sample, now_ns: int, *, is_last: bool) -> FinishedStats:
+def _finished_stats(sample: Sample, now_ns: int) -> FinishedStats:
     """Return what is counted of a sample; a stretch of time that never began is 0.
 
     Of a prompt with several samples n and the longest answer are counted once, with the last that ends.
@@ -349,7 +375,7 @@ def _finished_stats(sample: Sample, now_ns: int, *, is_last: bool) -> FinishedSt
         cached_tokens=request.num_cached_tokens or 0,
         generation_tokens=sample.num_generated,
         max_tokens=order.max_tokens,
-        n=order.num_samples if is_last else None,
+        n=order.num_samples if all(other.finish_reason is not None for other in siblings) else None,
         longest_answer_tokens=max(other.num_generated for other in siblings),
         num_preemptions=request.num_preemptions,
         e2e_seconds=_seconds(sample.arrival_ns, now_ns if sample.finish_reason == "abort" else last_ns),

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from understudy.errors import InputError, UsageError
+from understudy.server.admin import admin_listener
 from understudy.server.application import application
 from understudy.server.calm_heap import calm_heap
 from understudy.server.engine_clock import engine_clock
@@ -40,8 +41,11 @@ async def serve(settings: Settings) -> None:
         try:
             _log.info("Application startup complete.")
             _log.info("Serving on %s (Press CTRL+C to quit)", address(values, running))
-            with calm_heap():
-                async with FaultTimetable(worker, running):
+            async with (
+                FaultTimetable(worker, running) as timetable,
+                admin_listener(worker, running, timetable),
+            ):
+                with calm_heap():
                     await stop.wait()
             _log.info("Shutting down")
         finally:

@@ -34,6 +34,23 @@ class EventWriter(Protocol):
 class StreamedAnswer:
     """A listener that writes events. Where the client reads slowly, or a fault holds them back, they are put together."""
 
+    __slots__ = (
+        "_awaits_release",
+        "_call_after",
+        "_faults",
+        "_has_stalled",
+        "_is_cut",
+        "_is_faultless",
+        "_is_stalled",
+        "_loop",
+        "_num_tokens",
+        "_pending",
+        "_sent_seconds",
+        "_stream",
+        "_woken",
+        "_writer",
+    )
+
     def __init__(
         self,
         stream: EventStream,
@@ -53,8 +70,9 @@ class StreamedAnswer:
         self._sent_seconds = self._loop.time()
         self._is_stalled = False
         self._has_stalled = False
-        self._released: asyncio.Future[None] | None = None
-        self._was_cut: asyncio.Future[None] = self._loop.create_future()
+        self._is_cut = False
+        self._awaits_release = False
+        self._woken: asyncio.Future[None] = self._loop.create_future()
 
     def grown(self, sample: Sample, token_ids: Sequence[int], text: str) -> None:
         """Take what is new of a sample."""
@@ -80,24 +98,31 @@ class StreamedAnswer:
         Raises what the engine failed with.
         """
         self._strike()
-        await self._wait({generation.done, self._was_cut}, keep_alive_seconds)
-        if self._was_cut.done():
+        generation.done.add_done_callback(self._wake)
+        await self._wait(keep_alive_seconds)
+        if self._is_cut:
             return False
         generation.done.result()
         if self._is_stalled:
-            self._released = self._loop.create_future()
-            await self._wait({self._released}, keep_alive_seconds)
+            self._awaits_release = True
+            self._woken = self._loop.create_future()
+            await self._wait(keep_alive_seconds)
         self._flush_all()
         return True
 
-    async def _wait(self, waiting: set[asyncio.Future[None]], keep_alive_seconds: float) -> None:
-        """Wait for one of them; a comment goes out whenever no event has for so many seconds, 0 for never."""
+    def _wake(self, _done: object = None) -> None:
+        if not self._woken.done():
+            self._woken.set_result(None)
+
+    async def _wait(self, keep_alive_seconds: float) -> None:
+        """Wait for `_wake`; a comment goes out whenever no event has for so many seconds, 0 for never."""
+        if not keep_alive_seconds:
+            await self._woken
+            return
         while True:
-            timeout = None
-            if keep_alive_seconds:
-                timeout = max(0.0, self._sent_seconds + keep_alive_seconds - self._loop.time())
+            timeout = max(0.0, self._sent_seconds + keep_alive_seconds - self._loop.time())
             sent_seconds = self._sent_seconds
-            done, _ = await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait({self._woken}, timeout=timeout)
             if done:
                 return
             if self._sent_seconds == sent_seconds:
@@ -112,19 +137,20 @@ class StreamedAnswer:
             self._is_stalled = self._has_stalled = True
             if stall.stall_seconds is not None:
                 self._call_after(stall.stall_seconds, self._release)
-        if cut is not None and not self._was_cut.done() and self._num_tokens >= cut.after_tokens:
+        if cut is not None and not self._is_cut and self._num_tokens >= cut.after_tokens:
             self._flush_all()
             self._is_stalled = True
             if cut.done:
                 self._stream.send(DONE)
-            self._was_cut.set_result(None)
+            self._is_cut = True
+            self._wake()
 
     def _release(self) -> None:
-        self._is_stalled = self._was_cut.done()
+        self._is_stalled = self._is_cut
         if not self._is_stalled:
             self._flush_all()
-        if self._released is not None and not self._released.done():
-            self._released.set_result(None)
+        if self._awaits_release:
+            self._wake()
 
     def _flush(self, index: int) -> None:
         self._send(self._writer.growth(self._pending.pop(index)))

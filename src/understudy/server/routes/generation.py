@@ -32,8 +32,10 @@ JSON_HEADERS = {"Content-Type": "application/json"}
 STREAM_HEADERS = {"Content-Type": "text/event-stream; charset=utf-8"}
 
 _QUEUE_FULL = {
-    "max_num_queued_reqs": "The request queue is full. Please retry later.",
-    "max_num_queued_tokens": "The server is overloaded. Please retry later.",
+    "max_num_queued_reqs": "The engine is currently busy and cannot accept new requests. Please try again later or on"
+    " a different instance.",
+    "max_num_queued_tokens": "The engine has reached its prefill token backlog limit. Please try again later or on a"
+    " different instance.",
 }
 
 
@@ -94,9 +96,11 @@ def rank_of(request: web.Request) -> int | None:
 
 
 def check_queue(context: ServerContext, num_samples: int) -> None:
-    """Raise ApiError where a limit of the queue would be exceeded."""
+    """Raise ApiError where the engine is dead, or a limit of the queue would be exceeded."""
     try:
         context.frontend.check_admission(num_samples)
+    except EngineDiedError as error:
+        raise internal(str(error)) from None
     except QueueFullError as error:
         raise overloaded(_QUEUE_FULL[error.limit]) from None
 
@@ -122,13 +126,15 @@ async def respond(
 async def _answer(
     request: web.Request, context: ServerContext, job: GenerationJob, faults: RequestFaults
 ) -> web.StreamResponse:
-    generation = _start(request, context, job)
+    generation: Generation | None = None
     try:
+        generation = _start(request, context, job)
         await generation.done
     except EngineDiedError as error:
         raise internal(str(error)) from error
     finally:
-        context.frontend.abort(generation)
+        if generation is not None:
+            context.frontend.abort(generation)
     if faults.stall is not None or faults.cut is not None:
         await _hold_up(request, context, faults)
     headers = dict(JSON_HEADERS) | load_headers(request, context)

@@ -1,0 +1,63 @@
+"""Clocks of engines: timers on each of them."""
+
+import asyncio
+
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.support.virtual_time import run_in_virtual_time
+
+from understudy.server.engine_clock import NS_PER_SECOND, FreeClock, ManualClock, ScaledClock, Timer
+
+durations = st.lists(st.integers(0, 50), max_size=20)
+
+
+@given(durations=durations, cancelled=st.sets(st.integers(0, 19)), stride=st.integers(1, 60))
+def test_manual_timers_fire_at_their_times_in_order(
+    durations: list[int], cancelled: set[int], stride: int
+) -> None:
+    """Whatever the stride of whoever moves the clock; those that are cancelled never do."""
+    clock = ManualClock()
+    fired: list[tuple[int, int]] = []
+    timers: list[Timer] = [
+        clock.call_after(duration, lambda number=number: fired.append((clock.now_ns(), number)))  # type: ignore[misc]
+        for number, duration in enumerate(durations)
+    ]
+    for number in cancelled & set(range(len(timers))):
+        timers[number].cancel()
+    kept = sorted((duration, number) for number, duration in enumerate(durations) if number not in cancelled)
+    assert clock.next_timer_ns == (kept[0][0] if kept else None)
+    while clock.now_ns() < 60:
+        clock.move_to(clock.now_ns() + stride)
+    assert fired == kept
+    assert clock.next_timer_ns is None
+
+
+@given(delays=durations)
+def test_manual_timers_may_set_others(delays: list[int]) -> None:
+    """A chain of timers ends when the sum of its delays has passed, even within one stride."""
+    clock = ManualClock()
+    seen: list[int] = []
+
+    def next_one(number: int) -> None:
+        seen.append(clock.now_ns())
+        if number < len(delays):
+            clock.call_after(delays[number], lambda: next_one(number + 1))
+
+    next_one(0)
+    clock.move_to(sum(delays))
+    assert seen == [sum(delays[:number]) for number in range(len(delays) + 1)]
+
+
+def test_other_clocks_take_the_time_that_they_say() -> None:
+    """Scaled: that much of the loop's time; free: none."""
+
+    async def main() -> tuple[float, float]:
+        loop = asyncio.get_running_loop()
+        told: list[float] = []
+        FreeClock().call_after(5 * NS_PER_SECOND, lambda: told.append(loop.time()))
+        ScaledClock(loop, 0.5).call_after(4 * NS_PER_SECOND, lambda: told.append(loop.time()))
+        ScaledClock(loop, 0.5).call_after(1, lambda: told.append(-1.0)).cancel()
+        await asyncio.sleep(10)
+        return told[0], told[1]
+
+    assert run_in_virtual_time(main()) == (0.0, 2.0)
