@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DYNAMO_VENV := .venv-dynamo
+GUIDELLM_VENV := .venv-guidellm
 TRANSFORMERS_VENV := .venv-transformers
 VLLM_VENV := .venv-vllm
 VLLM_VERSION := $(shell sed -n 's/^VLLM_VERSION = "\(.*\)"/\1/p' src/understudy/__init__.py)
 VLLM_REQUIREMENTS := src/understudy/verify/vllm-requirements.txt
 
-.PHONY: demo test check format bench test-transformers coverage-verify vllm-env verify-live record-trials fidelity clean
+.PHONY: demo test check format bench bench-serving test-transformers coverage-verify vllm-env verify-live record-trials fidelity clean
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "understudy needs Python 3.11 or later")'
@@ -41,6 +42,15 @@ $(DYNAMO_VENV)/.ready:
 
 bench: $(VENV)/.ready $(DYNAMO_VENV)/.ready
 	$(BIN)/python benchmarks/replay.py --dynamo $(DYNAMO_VENV)/bin/python
+
+# The server's figures, beside guidellm's mock server and vLLM's own server without a GPU.
+$(GUIDELLM_VENV)/.ready:
+	$(PYTHON) -m venv $(GUIDELLM_VENV)
+	$(GUIDELLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 guidellm==0.8.1
+	touch $@
+
+bench-serving: $(VENV)/.ready $(GUIDELLM_VENV)/.ready $(VLLM_VENV)/.ready
+	$(BIN)/python -m benchmarks.serving all --guidellm $(GUIDELLM_VENV)/bin/python --vllm $(VLLM_VENV)/bin/python
 
 # A real language model speaks through the server: that needs torch, which nothing else here does. Any build will do.
 $(TRANSFORMERS_VENV)/.ready: pyproject.toml
@@ -77,4 +87,4 @@ record-trials: $(VENV)/.ready $(VLLM_VENV)/.ready
 	$(BIN)/python -m tests.verify.record_trials
 
 clean:
-	rm -rf $(VENV) $(DYNAMO_VENV) $(TRANSFORMERS_VENV) $(VLLM_VENV) understudy-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(DYNAMO_VENV) $(GUIDELLM_VENV) $(TRANSFORMERS_VENV) $(VLLM_VENV) understudy-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

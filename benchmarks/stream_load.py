@@ -18,17 +18,26 @@ _TEXT = "say something long about the weather " * 8
 
 
 class Load(NamedTuple):
-    """What is asked of a server: `streams` clients send `requests` in all, each of `tokens` tokens, one after the other."""
+    """What is asked of a server: `streams` clients send `requests` in all, each one after the other, each of `tokens` tokens.
+
+    The clients begin evenly within `ramp_seconds`; if `is_uneven` answers are of half to one and a half times `tokens`.
+    """
 
     path: str
     streams: int
     requests: int
     tokens: int
+    ramp_seconds: float = 0.0
+    is_uneven: bool = False
+
+    def tokens_of(self, number: int) -> int:
+        """Return the tokens of an answer."""
+        return self.tokens // 2 + number * 37 % self.tokens if self.is_uneven else self.tokens
 
     @property
     def total_tokens(self) -> int:
         """Tokens in all answers."""
-        return self.requests * self.tokens
+        return sum(map(self.tokens_of, range(self.requests)))
 
 
 class LoadResult(NamedTuple):
@@ -46,16 +55,19 @@ def run_load(port: int, load: Load, model: str = "m") -> LoadResult:
 async def _run(port: int, load: Load, model: str) -> LoadResult:
     numbers = iter(range(load.requests))
     start_seconds = time.monotonic()
-    events = await asyncio.gather(*(_client(port, numbers, load, model) for _ in range(load.streams)))
+    pause_seconds = load.ramp_seconds / load.streams
+    clients = (_client(port, numbers, load, model, index * pause_seconds) for index in range(load.streams))
+    events = await asyncio.gather(*clients)
     return LoadResult(sum(events), time.monotonic() - start_seconds)
 
 
-async def _client(port: int, numbers: Iterator[int], load: Load, model: str) -> int:
+async def _client(port: int, numbers: Iterator[int], load: Load, model: str, wait_seconds: float) -> int:
     """Send one request after the other over one connection; return the number of events seen."""
+    await asyncio.sleep(wait_seconds)
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
     events = 0
     for number in numbers:
-        writer.write(request_bytes(load.path, model, load.tokens, number))
+        writer.write(request_bytes(load.path, model, load.tokens_of(number), number))
         events += await _read_answer(reader)
     writer.close()
     return events

@@ -13,8 +13,8 @@ NS_PER_SECOND = 1_000_000_000
 _SAME_ORIGIN_SECONDS = 0.1
 """A loop whose time is nearer to the monotonic clock's than this counts from the same moment."""
 
-_LATE_TIMER_SECONDS = 0.002
-"""How late the timers of asyncio's own loops can be."""
+_EARLY_SECONDS = 0.0005
+"""Timers come up to a millisecond late, asyncio's and uvloop's. So much earlier, some are early, and wait on in short turns."""
 
 
 class Timer(Protocol):
@@ -49,8 +49,8 @@ class EngineClock(Protocol):
 class ScaledClock:
     """The time of an event loop; `scale` outside seconds pass for each second of the engine.
 
-    `seconds` is a finer clock of the same origin, for loops that count milliseconds. `early_seconds` is how much
-    earlier the loop is to be woken, for those whose timers are late.
+    `seconds` is a finer clock of the same origin. `early_seconds` is how much earlier the loop is to be woken, because its
+    timers are late.
     """
 
     waits = True
@@ -197,15 +197,9 @@ class ManualClock:
 
 
 def engine_clock(loop: asyncio.AbstractEventLoop, scale: float) -> EngineClock:
-    """Return the clock for a time scale, 0 for no waiting.
-
-    uvloop's own time is in whole milliseconds, its timers are right to half of one. asyncio's own loops round the time
-    that they wait up to milliseconds, twice.
-    """
+    """Return the clock for a time scale, 0 for no waiting; finer than the loop's own, which uvloop's is in milliseconds."""
     if not scale:
         return FreeClock()
     has_same_origin = abs(loop.time() - time.monotonic()) < _SAME_ORIGIN_SECONDS
-    early_seconds = 0.0005
-    return ScaledClock(
-        loop, scale, seconds=time.monotonic if has_same_origin else None, early_seconds=early_seconds
-    )
+    seconds = time.monotonic if has_same_origin else None
+    return ScaledClock(loop, scale, seconds=seconds, early_seconds=_EARLY_SECONDS)

@@ -192,7 +192,10 @@ def _start(
     orders = [sample.order for sample in job.orders()]
     if rank is not None and not 0 <= rank < num_ranks:
         raise refusal(f"data_parallel_rank {rank} is out of range [0, {num_ranks}).")
-    return context.frontend.start(job.request_id, job.arrival_ns, orders, answer, rank=rank)
+    try:
+        return context.frontend.start(job.request_id, job.arrival_ns, orders, answer, rank=rank)
+    except QueueFullError as error:
+        raise overloaded(_QUEUE_FULL[error.limit]) from None
 
 
 async def _hold_up(request: web.Request, context: ServerContext, faults: RequestFaults) -> None:
