@@ -14,6 +14,7 @@ from tests.testing.client import Answer, ask, complete, completion, manual_serve
 
 from understudy.errors import UsageError
 from understudy.server.admin import admin_listener, is_loopback
+from understudy.server.application import application
 from understudy.server.fault_timetable import FaultTimetable
 from understudy.server.faults import FaultPlan
 from understudy.testing import ServerHandle, start_server
@@ -225,7 +226,7 @@ def test_a_server_opens_the_port_for_as_long_as_it_runs(flags: tuple[str, ...]) 
 
     async def main() -> tuple[int | None, int | None]:
         async with serving(*flags) as served:
-            timetable = FaultTimetable(served.worker, served.running)
+            timetable = FaultTimetable(served.worker, served.running, application)
             async with admin_listener(served.worker, served.running, timetable) as listener:
                 if listener is None:
                     return None, None

@@ -35,7 +35,6 @@ def _as_json(sampling: Sampling) -> dict[str, Any]:
     constraint = sampling.structured_outputs
     names = ("json", "regex", "choice", "grammar", "json_object", "structural_tag")
     fields["structured_outputs"] = constraint and {name: getattr(constraint, name) for name in names}
-    fields["held_back_characters"] = sampling.held_back_characters
     fields["skip_reading_prefix_cache"] = sampling.skip_reading_prefix_cache
     parsed: dict[str, Any] = json.loads(json.dumps(fields))
     return parsed
@@ -45,7 +44,9 @@ def test_samplings_are_vllms() -> None:
     """Field by field, for completions and chats, with and without a generation config."""
     assert len(builders()["sampling"]) == 80
     for case in builders()["sampling"]:
-        assert _as_json(_sampling(case)) == case["sampling"], case
+        wanted = dict(case["sampling"])
+        del wanted["held_back_characters"]  # told by the text that holds them back
+        assert _as_json(_sampling(case)) == wanted, case
 
 
 def test_effective_max_tokens_are_vllms() -> None:

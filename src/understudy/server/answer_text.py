@@ -14,11 +14,13 @@ class AnswerText:
     __slots__ = (
         "_held_back",
         "_includes_stop",
+        "_longest",
         "_min_tokens",
         "_new",
         "_num_tokens",
         "_stop",
         "_stream",
+        "_tail",
         "_taken",
     )
 
@@ -37,7 +39,10 @@ class AnswerText:
         self._includes_stop = include_stop_str_in_output
         self._min_tokens = min_tokens
         self._num_tokens = 0
-        self._held_back = max(map(len, stop)) - 1 if stop and not include_stop_str_in_output else 0
+        self._longest = max(map(len, stop), default=0)
+        self._held_back = max(self._longest - 1, 0) if not include_stop_str_in_output else 0
+        # The end of what was taken, in which a stop string may begin that is to be included.
+        self._tail = ""
 
     @property
     def text(self) -> str:
@@ -68,11 +73,13 @@ class AnswerText:
         else:
             self._new = ""
         self._taken.append(text)
+        if self._stop:
+            self._tail = (self._tail + text)[-self._longest :]
         return text
 
     def _cut_at_stop(self, num_new: int) -> str | None:
         """Look for the stop string that is complete first, among those that end in the new characters."""
-        text, num_taken = self.text, sum(map(len, self._taken))
+        text = self._tail + self._new
         found = [
             (start + len(stop), order, stop)
             for order, stop in enumerate(self._stop)
@@ -81,5 +88,5 @@ class AnswerText:
         if not found:
             return None
         end, _, stop = min(found)
-        self._new = text[num_taken : end if self._includes_stop else end - len(stop)]
+        self._new = text[len(self._tail) : end if self._includes_stop else end - len(stop)]
         return stop

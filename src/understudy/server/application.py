@@ -50,7 +50,7 @@ def application(worker: Worker) -> web.Application:
     """Return the application that serves a worker."""
     values = worker.settings.arguments.values
     app = web.Application(client_max_size=DEFAULT_LIMITS.body_bytes)
-    app.middlewares.append(auth_middleware(ApiKeys(worker.settings.api_keys)))
+    app.middlewares.append(auth_middleware(ApiKeys(worker.settings.api_keys, values["auth_compat"])))
     install_cors(
         app,
         CorsPolicy(

@@ -1,6 +1,6 @@
 """What the handlers of a server share."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,22 +23,6 @@ class Adapter:
     path: str
     number: int
     base_model: str | None = None
-
-
-class AdapterNumbers(Mapping[str, int]):
-    """The numbers of the adapters by name, as they are now."""
-
-    def __init__(self, adapters: Mapping[str, Adapter]) -> None:
-        self._adapters = adapters
-
-    def __getitem__(self, name: str) -> int:
-        return self._adapters[name].number
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._adapters)
-
-    def __len__(self) -> int:
-        return len(self._adapters)
 
 
 @dataclass(slots=True)

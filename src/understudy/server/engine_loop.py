@@ -73,13 +73,6 @@ class EngineLoop:
         """Ask for the end of a request; it takes effect between two steps, from within a step right behind it."""
         self._arrive(rank, request_id)
 
-    def replace(self, rank: int, engine: Engine) -> None:
-        """Put a fresh engine in the place of one, whose requests are lost."""
-        self.engines[rank] = engine
-        self._starting.discard(rank)
-        self._arriving = deque(arrival for arrival in self._arriving if arrival.rank != rank)
-        self._arm()
-
     def set_pause(self, scope: PauseScope) -> None:
         """Let every scheduler leave alone what is in `scope`, from its next step on."""
         for rank, engine in enumerate(self.engines):

@@ -3,8 +3,11 @@
 import asyncio
 import logging
 import math
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
+
+from aiohttp import web
 
 from understudy.server.engine_clock import NS_PER_SECOND
 from understudy.server.faults import Crash, Refuse
@@ -18,11 +21,17 @@ _LOOK_SECONDS = 0.02
 
 
 class FaultTimetable:
-    """Follows the plan of a server: as an asynchronous context while it is open, or whenever it is told to `look`."""
+    """Follows the plan of a server: as an asynchronous context while it is open, or whenever it is told to `look`.
 
-    def __init__(self, worker: Worker, running: RunningServer) -> None:
+    `application` makes what serves the worker when it is back from a crash.
+    """
+
+    def __init__(
+        self, worker: Worker, running: RunningServer, application: Callable[[Worker], web.Application]
+    ) -> None:
         self._worker = worker
         self._running = running
+        self._application = application
         self._crashed: list[Crash] = []
         self._looked_seconds = -math.inf
         self._one_look = asyncio.Lock()
@@ -41,10 +50,12 @@ class FaultTimetable:
         """Let faults begin and end that are due by now; a crash whose time is over strikes too if it began since the last look."""
         async with self._one_look:
             now_seconds = self._worker.clock.now_ns() / NS_PER_SECOND
+            faults = self._worker.faults.plan.faults
+            self._crashed = [crash for crash in self._crashed if any(crash is fault for fault in faults)]
             is_down = False
-            for fault in self._worker.faults.plan.faults:
+            for fault in faults:
                 if isinstance(fault, Crash) and self._strikes(fault, now_seconds):
-                    self._crash(fault)
+                    await self._crash(fault)
                 is_down = is_down or (isinstance(fault, Refuse | Crash) and fault.holds(now_seconds))
             self._looked_seconds = now_seconds
             if is_down and self._running.is_accepting:
@@ -78,12 +89,11 @@ class FaultTimetable:
             return False
         return crash.holds(now_seconds) or self._looked_seconds <= crash.at_seconds <= now_seconds
 
-    def _crash(self, crash: Crash) -> None:
+    async def _crash(self, crash: Crash) -> None:
         _log.warning("Injected fault: crash")
         self._crashed.append(crash)
         self._worker.metrics.fault_injected("crash")
         if self._running.is_accepting:
             self._running.refuse()
-        self._running.break_connections()
-        for rank in range(self._worker.frontend.num_ranks):
-            self._worker.frontend.restart(rank)
+        self._worker.crash()
+        await self._running.replace(self._application(self._worker))

@@ -5,6 +5,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 
@@ -54,7 +55,6 @@ class Frontend:
         max_num_queued_tokens: int | None = None,
         late: Callable[[float], None] = lambda _seconds: None,
     ) -> None:
-        self._make_engine = make_engine
         self.clock = clock
         self.loop = EngineLoop(
             [make_engine() for _ in range(num_engines)],
@@ -74,6 +74,7 @@ class Frontend:
         self._max_num_queued_tokens = max_num_queued_tokens
         self._samples: dict[str, Sample] = {}
         self._by_prompt_id: dict[str, set[Sample]] = {}
+        self._busy_adapters: dict[str, int] = {}
         self._prefix_counted = [(0, 0)] * num_engines
         self._num_prefill_tokens = 0
         self._serials = count()
@@ -194,7 +195,10 @@ class Frontend:
         for sample in samples:
             self.loop.abort(sample.rank, sample.request.request_id)
             self._finish(sample, "abort", None, counts=counts)
-            self._tell(sample, sample.output_token_ids[sample.num_sent :])
+            try:
+                self._tell(sample, sample.output_token_ids[sample.num_sent :])
+            except Exception as error:  # noqa: BLE001 - one bad answer must not keep the others from their end
+                self._fail_sample(sample, error)
 
     # -- engines -------------------------------------------------------------------------------------------
 
@@ -223,13 +227,6 @@ class Frontend:
         _log.error("An engine has failed; this server answers no more", exc_info=error)
         self.fail(EngineDiedError())
 
-    def restart(self, rank: int) -> None:
-        """Put a fresh engine, with a cold cache, in the place of one; what that had in work is lost."""
-        self.loop.replace(rank, self._make_engine())
-        self._prefix_counted[rank] = (0, 0)
-        self._metrics.engines[rank].gauges(0, 0, 0.0)
-        self._lose_all(EngineDiedError(), rank)
-
     def reset_prefix_cache(self, *, reset_running_requests: bool = False) -> bool:
         """Forget the prefix caches of all engines; False if one has requests that hold blocks."""
         results = [
@@ -244,12 +241,11 @@ class Frontend:
         self._is_closed = True
         self._has_stepped.set()
 
-    def _lose_all(self, error: Exception, rank: int | None = None) -> None:
+    def _lose_all(self, error: Exception) -> None:
         for sample in list(self._samples.values()):
-            if rank is None or sample.rank == rank:
-                sample.finish_reason = "error"
-                self._forget(sample)
-                sample.generation.fail(error)
+            sample.finish_reason = "error"
+            self._forget(sample)
+            sample.generation.fail(error)
 
     # -- what a step brings --------------------------------------------------------------------------------
 
@@ -276,12 +272,18 @@ class Frontend:
                 gap_ns = at_ns - sample.last_token_ns
                 gaps[gap_ns] = gaps.get(gap_ns, 0) + 1
             sample.last_token_ns = at_ns
-            self._take_token(sample)
+            try:
+                self._take_token(sample)
+            except Exception as error:  # noqa: BLE001 - one bad answer must not stop the step of all others
+                self._fail_sample(sample, error)
         for gap_ns, times in gaps.items():
             metrics.inter_token(gap_ns / NS_PER_SECOND, times)
         if num_generated:
             metrics.generated(num_generated)
             metrics.iteration(num_tokens + num_generated)
+        # vLLM names an adapter in both lists once one of its requests is either.
+        busy = list(self._busy_adapters)
+        metrics.lora(busy, busy, time.time())
         if result.events and self._events is not None:
             self._events(rank, [event for _, event in result.events])
 
@@ -297,10 +299,14 @@ class Frontend:
         request = sample.request
         cached = request.num_cached_tokens or 0
         self._num_prefill_tokens -= request.num_prompt_tokens
+        if (lora := sample.order.identity.lora) is not None:
+            self._busy_adapters[lora.name] = self._busy_adapters.get(lora.name, 0) + 1
         metrics.first_output(request.num_prompt_tokens, cached, (at_ns - sample.arrival_ns) / NS_PER_SECOND)
         return request.num_prompt_tokens - cached
 
     def _take_token(self, sample: Sample) -> None:
+        if sample.failure is not None:
+            raise sample.failure
         request, order = sample.request, sample.order
         token_id = request.token_ids[-1]
         sample.num_generated += 1
@@ -330,13 +336,17 @@ class Frontend:
         if listener is not None and not sample.generation.is_finished:
             text = sample.order.text
             finished = sample.finish_reason is not None
-            try:
-                listener.grown(sample, token_ids, "" if text is None else text.take(finished=finished))
-            except Exception as error:  # noqa: BLE001 - one bad answer must not stop the step of all others
-                _log.exception("Internal error in an answer to %s", sample.generation.request_id)
-                sample.generation.fail(error)
+            listener.grown(sample, token_ids, "" if text is None else text.take(finished=finished))
         if sample.finish_reason is not None:
             sample.generation.sample_finished()
+
+    def _fail_sample(self, sample: Sample, error: Exception) -> None:
+        """End an answer that cannot go on, and with it the request that it belongs to; who waits for that logs why."""
+        if sample.finish_reason is None:
+            sample.finish_reason = "error"
+            self._forget(sample)
+            self.loop.abort(sample.rank, sample.request.request_id)
+        sample.generation.fail(error)
 
     def _finish(
         self, sample: Sample, finish_reason: str, stop_reason: int | str | None, *, counts: bool = True
@@ -354,6 +364,10 @@ class Frontend:
         self._ranks.in_flight[sample.rank] -= 1
         if sample.last_token_ns is None:
             self._num_prefill_tokens -= sample.request.num_prompt_tokens
+        elif (lora := sample.order.identity.lora) is not None:
+            self._busy_adapters[lora.name] -= 1
+            if not self._busy_adapters[lora.name]:
+                del self._busy_adapters[lora.name]
         same_prompt = self._by_prompt_id[sample.order.prompt_id]
         same_prompt.discard(sample)
         if not same_prompt:
@@ -366,7 +380,8 @@ def _finished_stats(sample: Sample, now_ns: int) -> FinishedStats:
     Of a prompt with several samples n and the longest answer are counted once, with the last that ends.
     """
     request, order = sample.request, sample.order
-    siblings = [other for other in sample.generation.samples if other.order.prompt_id == order.prompt_id]
+    first = order.index - order.index % order.num_samples
+    siblings = sample.generation.samples[first : first + order.num_samples]
     queued_ns, scheduled_ns = request.queued_ns, request.scheduled_ns
     first_ns, last_ns = request.first_token_ns, sample.last_token_ns
     return FinishedStats(

@@ -11,6 +11,9 @@ from understudy.server.generate import Answer
 
 NO_IDENTITY = CacheIdentity()
 
+_FILLER_TOKEN_ID = 0
+"""What the engine gets where no token could be made; nobody else ever sees it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleOrder:
@@ -46,7 +49,12 @@ class SampleRequest(Request):
 def sample_answer(request: Request, count: int) -> Sequence[int]:
     """Return the next `count` tokens that the emulated model says to a SampleRequest: the engine's sampler."""
     assert isinstance(request, SampleRequest), "this server's engines have no others"
-    return request.sample.order.answer.tokens(request.num_output_tokens, count)
+    sample = request.sample
+    try:
+        return sample.order.answer.tokens(request.num_output_tokens, count)
+    except Exception as error:  # noqa: BLE001 - one bad answer must not stop the step of all others
+        sample.failure = error
+        return [_FILLER_TOKEN_ID] * count
 
 
 class Sample:
@@ -54,6 +62,7 @@ class Sample:
 
     __slots__ = (
         "arrival_ns",
+        "failure",
         "finish_reason",
         "generation",
         "last_token_ns",
@@ -75,6 +84,7 @@ class Sample:
         self.generation = generation
         self.rank = rank
         self.arrival_ns = generation.arrival_ns
+        self.failure: Exception | None = None
         self.finish_reason: str | None = None
         self.stop_reason: int | str | None = None
         self.num_generated = 0

@@ -42,7 +42,7 @@ async def serve(settings: Settings) -> None:
             _log.info("Application startup complete.")
             _log.info("Serving on %s (Press CTRL+C to quit)", address(values, running))
             async with (
-                FaultTimetable(worker, running) as timetable,
+                FaultTimetable(worker, running, application) as timetable,
                 admin_listener(worker, running, timetable),
             ):
                 with calm_heap():
@@ -113,6 +113,8 @@ def _held_port(values: Mapping[str, Any]) -> Iterator[None]:
             raise UsageError(
                 f"cannot listen on {values['host']}:{values['port']}: {error.strerror}"
             ) from error
+        except OverflowError:
+            raise UsageError(f"--port must be from 0 to 65535, got {values['port']}") from None
         yield
 
 

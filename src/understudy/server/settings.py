@@ -10,6 +10,7 @@ from understudy.engine import EngineConfig
 from understudy.errors import InputError, UsageError
 from understudy.fleet.setup import EngineSetup, engine_setup
 from understudy.server.arguments import ServeArguments, engine_choices, latency_choices
+from understudy.server.environment import is_set
 from understudy.server.faults import FaultPlan, load_fault_plan
 from understudy.server.generate import Generator, make_generator, parse_output_length
 from understudy.tokenize import Tokenizer, load_tokenizer
@@ -75,6 +76,8 @@ def settings_of(arguments: ServeArguments, environment: Mapping[str, str]) -> Se
         has_tool_parser=values["tool_call_parser"] is not None,
         has_reasoning_parser=bool(values["reasoning_parser"]),
         trust_request_chat_template=bool(values["trust_request_chat_template"]),
+        trust_request_mm_kwargs=bool(values["trust_request_mm_kwargs"]),
+        checks_model_name=not is_set(environment, "VLLM_SKIP_MODEL_NAME_VALIDATION"),
     )
     faults = values["faults"]
     return Settings(

@@ -13,12 +13,26 @@ from understudy.wire.sse import DONE, KEEP_ALIVE
 class Growth:
     """What has come of one sample since the last event."""
 
-    __slots__ = ("sample", "text", "token_ids")
+    __slots__ = ("_pieces", "sample", "token_ids")
 
     def __init__(self, sample: Sample, token_ids: Sequence[int], text: str) -> None:
         self.sample = sample
         self.token_ids = token_ids
-        self.text = text
+        self._pieces = [text]
+
+    @property
+    def text(self) -> str:
+        """The new text."""
+        pieces = self._pieces
+        return pieces[0] if len(pieces) == 1 else "".join(pieces)
+
+    def add(self, token_ids: Sequence[int], text: str) -> None:
+        """Take what has come while nothing could be sent."""
+        if isinstance(self.token_ids, list) and len(self._pieces) > 1:
+            self.token_ids.extend(token_ids)
+        else:
+            self.token_ids = [*self.token_ids, *token_ids]
+        self._pieces.append(text)
 
 
 class EventWriter(Protocol):
@@ -85,8 +99,7 @@ class StreamedAnswer:
         if growth is None:
             pending[index] = Growth(sample, token_ids, text)
         else:
-            growth.token_ids = [*growth.token_ids, *token_ids]
-            growth.text += text
+            growth.add(token_ids, text)
         self._num_tokens += len(token_ids)
         self._strike()
         if not self._is_stalled and not (self._stream.is_congested and sample.finish_reason is None):

@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 
 from understudy.engine import AllBlocksCleared, Engine, KVCacheEvent
 from understudy.engine.hashing import DEFAULT_HASH_SEED
-from understudy.server.context import AdapterNumbers, ServedModels, ServerContext
+from understudy.server.context import ServedModels, ServerContext
 from understudy.server.engine_clock import NS_PER_SECOND, EngineClock, Timer
 from understudy.server.faults import FaultInjector
-from understudy.server.frontend import Frontend
+from understudy.server.frontend import EngineDiedError, Frontend
 from understudy.server.kv_events import (
     KVEventPublisher,
     open_publisher,
@@ -29,6 +29,7 @@ from understudy.server.metrics import (
 from understudy.server.routes.adapters import AdapterTable, check_lora_arguments, load_static_adapters
 from understudy.server.sample import sample_answer
 from understudy.server.scaled_latency import ScaledLatency
+from understudy.server.secret_names import is_secret
 from understudy.server.settings import Settings
 from understudy.wire.fingerprint import system_fingerprint
 
@@ -47,26 +48,46 @@ class Worker:
     def __init__(
         self, settings: Settings, clock: EngineClock, *, predecessor: "Worker | None" = None
     ) -> None:
-        values = settings.arguments.values
         self.settings = settings
         self.clock = clock
-        num_engines = values["data_parallel_size"] or 1
-        self.metrics = _metrics(settings, num_engines)
         self.faults = FaultInjector(
-            settings.fault_plan, lambda: clock.now_ns() / NS_PER_SECOND, self.metrics.fault_injected
+            settings.fault_plan,
+            lambda: clock.now_ns() / NS_PER_SECOND,
+            self._fault_injected,
         )
+        self.publishers: Sequence[KVEventPublisher] = ()
+        if predecessor is not None:
+            predecessor.frontend.close()
+            self.publishers, predecessor.publishers = predecessor.publishers, ()
+        self._begin()
+        if predecessor is not None:
+            for publisher in self.publishers:
+                publisher.publish(time.time(), [AllBlocksCleared()])
+
+    def crash(self) -> None:
+        """Lose everything but the faults, as a process that dies and is started again at the same addresses.
+
+        Applications that serve the worker have to be made anew.
+        """
+        self.frontend.fail(EngineDiedError())
+        for publisher in self.publishers:
+            publisher.start_over()
+        self._begin(self.metrics)
+
+    def _begin(self, counted: ServerMetrics | None = None) -> None:
+        settings, clock = self.settings, self.clock
+        values = settings.arguments.values
+        num_engines = values["data_parallel_size"] or 1
+        self.metrics = _metrics(settings, num_engines, counted)
+        adapters = AdapterTable()
         models = ServedModels(
-            settings.served_model_names,
-            values["model"],
-            settings.engine_config.max_model_len,
-            AdapterTable(),
+            settings.served_model_names, values["model"], settings.engine_config.max_model_len, adapters
         )
-        lora_ids = AdapterNumbers(models.adapters)
-        self.publishers: Sequence[KVEventPublisher] = (
-            self._open_publishers(num_engines, lora_ids)
-            if predecessor is None
-            else self._take_publishers(predecessor, lora_ids)
-        )
+        if not self.publishers:
+            self.publishers = self._open_publishers(num_engines)
+        call_later = self._call_later if clock.waits else None
+        for publisher in self.publishers:
+            publisher.serve_another(adapters.numbers, self._deliveries(publisher.rank), call_later)
         self.frontend = Frontend(
             self._engine,
             num_engines,
@@ -89,6 +110,9 @@ class Worker:
         for engine in self.metrics.engines:
             engine.sleep_state(level)
 
+    def _fault_injected(self, kind: str) -> None:
+        self.metrics.fault_injected(kind)
+
     def _engine(self) -> Engine:
         setup = self.settings.setup
         return Engine(
@@ -99,29 +123,13 @@ class Worker:
             record_events=bool(self.publishers),
         )
 
-    def _open_publishers(self, num_engines: int, lora_ids: AdapterNumbers) -> Sequence[KVEventPublisher]:
+    def _open_publishers(self, num_engines: int) -> Sequence[KVEventPublisher]:
         config = read_kv_events_config(self.settings.arguments.values["kv_events_config"] or {})
         opened = [
-            open_publisher(
-                config,
-                rank,
-                lora_ids=lora_ids,
-                int_hashes=uses_int_block_hashes(self.settings.environment),
-                deliver=self._deliveries(rank),
-                call_later=self._call_later if self.clock.waits else None,
-            )
+            open_publisher(config, rank, int_hashes=uses_int_block_hashes(self.settings.environment))
             for rank in range(num_engines)
         ]
         return [publisher for publisher in opened if publisher is not None]
-
-    def _take_publishers(self, predecessor: "Worker", lora_ids: AdapterNumbers) -> Sequence[KVEventPublisher]:
-        predecessor.frontend.close()
-        publishers, predecessor.publishers = predecessor.publishers, ()
-        for publisher in publishers:
-            call_later = self._call_later if self.clock.waits else None
-            publisher.serve_another(lora_ids, self._deliveries(publisher.rank), call_later)
-            publisher.publish(time.time(), [AllBlocksCleared()])
-        return publishers
 
     def _deliveries(self, rank: int) -> Callable[[int], Sequence[float]]:
         """Return what decides when each copy of a batch of events goes out, in engine seconds from now."""
@@ -167,7 +175,7 @@ class Worker:
         return context
 
 
-def _metrics(settings: Settings, num_engines: int) -> ServerMetrics:
+def _metrics(settings: Settings, num_engines: int, previous: ServerMetrics | None) -> ServerMetrics:
     values = settings.arguments.values
     labels = cache_config_labels(
         settings.engine_config,
@@ -193,12 +201,13 @@ def _metrics(settings: Settings, num_engines: int) -> ServerMetrics:
         with_created=creates_series_of_creation(settings.environment),
         time_scale=1 / values["time_scale"] if values["time_scale"] else math.inf,
         fault_kinds=FAULT_KINDS,
+        previous=previous,
     )
 
 
 def _fingerprint(settings: Settings) -> str | None:
     values = settings.arguments.values
-    told = {name: str(value) for name, value in sorted(values.items())}
+    told = {name: str(value) for name, value in sorted(values.items()) if not is_secret(name)}
     return system_fingerprint(
         values["fingerprint_mode"],
         hashlib.sha256(json.dumps(told).encode()).hexdigest(),

@@ -27,7 +27,7 @@ class LiveServer:
         self.log = log
         self.admin: RunningServer | None = None
         self._timeline: Timeline | None = None
-        self._timetable = FaultTimetable(worker, running)
+        self._timetable = self._new_timetable()
         self._following = contextlib.AsyncExitStack()
 
     @classmethod
@@ -92,10 +92,13 @@ class LiveServer:
         await self._timetable.look()
 
     async def _follow_faults(self) -> None:
-        self._timetable = FaultTimetable(self.worker, self.running)
+        self._timetable = self._new_timetable()
         await self._timetable.look()
         if self._timeline is None:
             await self._following.enter_async_context(self._timetable)
+
+    def _new_timetable(self) -> FaultTimetable:
+        return FaultTimetable(self.worker, self.running, lambda worker: _application(worker, self.log))
 
     def _admin_application(self) -> web.Application:
         timeline = self._timeline

@@ -60,6 +60,7 @@ class ModelLimits:
     has_reasoning_parser: bool = False
     trust_request_chat_template: bool = False
     trust_request_mm_kwargs: bool = False
+    checks_model_name: bool = True
 
     @property
     def most_logprobs(self) -> int:

@@ -195,11 +195,6 @@ class ResponsesRequest(WireModel):
         """Whether the answer's text comes with log probabilities."""
         return _LOGPROBS in (self.include or ())
 
-    @property
-    def tool_names(self) -> frozenset[str]:
-        """The functions that the model may call."""
-        return frozenset(str(tool.get("name")) for tool in self.tools if tool.get("type") == "function")
-
     def rules(self, limits: ModelLimits) -> PromptRules:
         """Return what may be done with the prompt."""
         truncate = None if self.truncation == "disabled" else -1

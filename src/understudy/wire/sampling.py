@@ -80,11 +80,6 @@ class Sampling:
         """Whether every token of the prompt must be computed: cached ones have no log probabilities."""
         return self.prompt_logprobs is not None
 
-    @property
-    def held_back_characters(self) -> int:
-        """How many characters at the end of an unfinished text may still turn out to be a stop string."""
-        return 0 if self.include_stop_str_in_output else max((len(stop) - 1 for stop in self.stop), default=0)
-
 
 class SamplingFields(Protocol):
     """The fields that the bodies of completions and of chats share."""

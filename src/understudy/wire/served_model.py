@@ -6,6 +6,8 @@ from understudy.wire.limits import ModelLimits
 
 def check_model(name: str | None, limits: ModelLimits) -> None:
     """Raise ApiError for a model that is not served."""
+    if not limits.checks_model_name:
+        return
     if not name or name in limits.served_model_names or name in limits.lora_names:
         return
     aliases = ", ".join(limits.served_model_names)

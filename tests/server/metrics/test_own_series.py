@@ -54,8 +54,6 @@ def test_time_scale_is_shown() -> None:
     """The gauge has the speed that was set last."""
     metrics = server_metrics(time_scale=10.0)
     assert _own(metrics)["understudy:time_scale", ""] == 10.0
-    metrics.time_scale(0.5)
-    assert _own(metrics)["understudy:time_scale", ""] == 0.5
 
 
 def test_a_variable_of_the_library_leaves_out_times_of_creation() -> None:

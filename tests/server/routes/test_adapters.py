@@ -19,7 +19,6 @@ from understudy.server.routes.adapters import (
     check_lora_arguments,
     load_adapter,
     load_static_adapters,
-    resolve_model,
     unload_adapter,
 )
 from understudy.wire.errors import ApiError
@@ -41,13 +40,9 @@ def _folder(path: Path, config: object) -> str:
     return str(path)
 
 
-@given(
-    st.lists(
-        st.tuples(st.sampled_from(["load", "again", "unload", "ask"]), st.sampled_from("abm")), max_size=20
-    )
-)
+@given(st.lists(st.tuples(st.sampled_from(["load", "again", "unload"]), st.sampled_from("abm")), max_size=20))
 def test_numbers_never_come_again(steps: list[tuple[str, str]]) -> None:
-    """A new adapter has a number above all before; loading in place keeps it; asking finds exactly what is loaded."""
+    """A new adapter has a number above all before; loading in place keeps it; exactly what is loaded is there."""
     context = _context()
     highest = 0
     loaded: dict[str, int] = {}
@@ -58,39 +53,18 @@ def test_numbers_never_come_again(steps: list[tuple[str, str]]) -> None:
                 assert number == loaded[name] if name in loaded else number > highest
                 loaded[name] = number
                 highest = max(highest, number)
-            elif action == "unload":
+            else:
                 unload_adapter(context, name)
                 del loaded[name]
-            else:
-                adapter = resolve_model(context, name)
-                assert (None if adapter is None else adapter.number) == loaded.get(name)
         except ApiError:
             refused = {
                 "load": name == "m" or name in loaded,
                 "again": name == "m",
                 "unload": name not in loaded,
-                "ask": name != "m" and name not in loaded,
             }
             assert refused[action]
+    assert {name: adapter.number for name, adapter in context.models.adapters.items()} == loaded
     assert list(context.models.adapters) == list(loaded)
-
-
-def test_an_unknown_model_takes_a_number_where_adapters_may_come() -> None:
-    """One is taken for the resolvers that vLLM would ask, before it knows that nobody answers."""
-    for environment, number in (({}, 1), ({"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "true"}, 2)):
-        context = _context(environment=environment)
-        with pytest.raises(ApiError) as caught:
-            resolve_model(context, "nope")
-        assert caught.value.message == "The model `nope` does not exist. Valid aliases: m."
-        assert (caught.value.status, caught.value.kind, caught.value.param) == (404, "NotFoundError", "model")
-        assert load_adapter(context, "a", "/nowhere").number == number
-
-
-def test_any_name_will_do_where_names_are_not_checked() -> None:
-    """An empty name means the model itself, and so does every other with VLLM_SKIP_MODEL_NAME_VALIDATION."""
-    assert resolve_model(_context(), None) is None
-    assert resolve_model(_context(), "") is None
-    assert resolve_model(_context(environment={"VLLM_SKIP_MODEL_NAME_VALIDATION": "1"}), "nope") is None
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,7 @@ OWN_FLAGS: tuple[Flag, ...] = (
     Flag(names=("--startup",), kind="duration", default=0.0),
     Flag(names=("--faults",), kind="path"),
     Flag(names=("--admin-port",), kind="port"),
+    Flag(names=("--auth-compat",), kind="text", choices=("strict", "vllm"), default="strict"),
     Flag(names=("--simulated-time-headers",), kind="switch", default=False),
     *(
         Flag(names=(f"--{field.name.replace('_', '-')}",), kind="amount", default=field.default)

@@ -49,7 +49,7 @@ class Stall(Timed, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_fi
 
 
 class Cut(Timed, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="cut"):
-    """A share of streams ends after so many tokens: cleanly with [DONE], or by breaking the connection."""
+    """A share of answers ends after so many tokens: by breaking the connection, or a stream cleanly with [DONE]."""
 
     rate: Rate = 1.0
     after_tokens: Count = 1

@@ -100,6 +100,12 @@ class KVEventPublisher:
             else:
                 self._send(frames)
 
+    def start_over(self) -> None:
+        """Count from 0 again and keep nothing, as a process that was started again."""
+        self._drop_delayed()
+        self._sequence = count()
+        self._kept.clear()
+
     def serve_another(
         self, lora_ids: Mapping[str, int], deliver: Deliver, call_later: CallLater | None
     ) -> None:

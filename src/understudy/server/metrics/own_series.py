@@ -55,7 +55,7 @@ class OwnSeries(FamilyCollector):
         )
         self._lag = lags.add(Histogram({}, self._created_seconds, LAG_BUCKETS))
         self._late = late.add(Counter({}, self._created_seconds))
-        self._time_scale = scale.add(Gauge({}, time_scale))
+        scale.add(Gauge({}, time_scale))
         self._by_kind: dict[str, Counter] = {}
         for kind in fault_kinds:
             self.fault_injected(kind, 0)
@@ -66,10 +66,6 @@ class OwnSeries(FamilyCollector):
         self._lag.observe(lag_seconds)
         if lag_seconds > LATE_SECONDS:
             self._late.value += 1
-
-    def time_scale(self, scale: float) -> None:
-        """Take the speed of engine time."""
-        self._time_scale.value = scale
 
     def fault_injected(self, kind: str, count: int = 1) -> None:
         """Add `count` faults of a kind."""

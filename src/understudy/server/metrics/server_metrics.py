@@ -36,7 +36,7 @@ class ServerMetrics:
     `cache_config` has the labels of `cache_config_labels` for each of `num_engines`. `created_seconds` is the Unix
     time of the start. With `disable_log_stats` what is counted for `vllm:` series is not shown. `max_loras` is None
     without LoRA, `has_tool_parser` whether `--tool-call-parser` was given, `with_created` as
-    `creates_series_of_creation` says.
+    `creates_series_of_creation` says. The `understudy:` series of `previous` metrics go on, if such are given.
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class ServerMetrics:
         with_created: bool = True,
         time_scale: float = 1.0,
         fault_kinds: Sequence[str] = (),
+        previous: "ServerMetrics | None" = None,
         unix_seconds: Callable[[], float] = time.time,
     ) -> None:
         assert len(cache_config) == num_engines, "each engine has its labels"
@@ -82,14 +83,18 @@ class ServerMetrics:
             disable_fastapi_docs=disable_fastapi_docs,
             enable_scale_out=enable_scale_out,
         )
-        self._own = OwnSeries(
-            created_seconds, with_created=with_created, time_scale=time_scale, fault_kinds=fault_kinds
+        self.own: OwnSeries = (
+            OwnSeries(
+                created_seconds, with_created=with_created, time_scale=time_scale, fault_kinds=fault_kinds
+            )
+            if previous is None
+            else previous.own
         )
         self._registry = CollectorRegistry()
         GCCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
         ProcessCollector(registry=self._registry)
-        for collector in (vllm, self._http, self._own):
+        for collector in (vllm, self._http, self.own):
             self._registry.register(collector)
 
     def rejected(self, reason: str) -> None:
@@ -130,15 +135,11 @@ class ServerMetrics:
 
     def step_lag(self, lag_seconds: float) -> None:
         """Observe how much later than planned a step started."""
-        self._own.step_lag(lag_seconds)
-
-    def time_scale(self, scale: float) -> None:
-        """Take how many engine seconds pass in a second."""
-        self._own.time_scale(scale)
+        self.own.step_lag(lag_seconds)
 
     def fault_injected(self, kind: str) -> None:
         """Count a fault that was injected."""
-        self._own.fault_injected(kind)
+        self.own.fault_injected(kind)
 
     def add(self, collector: FamilyCollector) -> None:
         """Show more series, behind all others."""

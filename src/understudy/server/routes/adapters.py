@@ -12,7 +12,6 @@ from understudy.errors import UsageError
 from understudy.server.arguments import LoRAModule
 from understudy.server.context import Adapter, ServerContext
 from understudy.wire.errors import ApiError, internal, not_found
-from understudy.wire.served_model import check_model
 
 _MAX_CONFIG_BYTES = 1 << 20
 _REQUIRED_FIELDS = ("r", "lora_alpha", "target_modules")
@@ -31,9 +30,13 @@ class AdapterTable(dict[str, Adapter]):
     """The adapters of a server by name, in the order of loading, and the number that was given last.
 
     Numbers begin at 1 and never come again: one is used up by every attempt to load an adapter that is not there yet.
+    `numbers` keeps those of adapters that were unloaded, whose blocks are in the cache still.
     """
 
-    last_number: int = 0
+    def __init__(self) -> None:
+        super().__init__()
+        self.last_number = 0
+        self.numbers: dict[str, int] = {}
 
     def new_number(self) -> int:
         """Return a number that nobody had."""
@@ -84,6 +87,7 @@ def load_adapter(
     _check_files(name, path, _max_rank(context.arguments))
     base_model = base_model_name if base_model_name in context.models.names else None
     table[name] = Adapter(name, path, number, base_model)
+    table.numbers[name] = number
     return table[name]
 
 
@@ -94,29 +98,6 @@ def unload_adapter(context: ServerContext, name: str) -> None:
     if name not in context.models.adapters:
         raise not_found(f"The lora adapter '{name}' cannot be found.")
     del context.models.adapters[name]
-
-
-def resolve_model(context: ServerContext, name: str | None) -> Adapter | None:
-    """Return the adapter that a request's `model` names, None for the model itself.
-
-    Raises ApiError (404) for a name that nobody has.
-    """
-    if name in context.models.adapters:
-        return context.models.adapters[name]
-    if is_set(context.environment, "VLLM_SKIP_MODEL_NAME_VALIDATION"):
-        return None
-    try:
-        check_model(name, context.limits)
-    except ApiError:
-        if is_set(context.environment, "VLLM_ALLOW_RUNTIME_LORA_UPDATING"):
-            adapters_of(context).new_number()  # vLLM takes one for the resolvers that it asks
-        raise
-    return None
-
-
-def is_set(environment: Mapping[str, str], variable: str) -> bool:
-    """Return whether a variable switches something on, as vLLM reads it."""
-    return environment.get(variable, "0").strip().lower() in {"1", "true"}
 
 
 def adapters_of(context: ServerContext) -> AdapterTable:

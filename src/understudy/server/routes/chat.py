@@ -181,7 +181,7 @@ class _Chat:
         )
         self._chunks = [ChatChunks(self.head, index) for index in range(sampling.n)]
         self._told = [0] * sampling.n
-        self._calls: list[_CallStream] = []
+        self._calls: list[_CallStream | None] = []
         self._has_begun = False
         self._weight_version = weight_version
 
@@ -189,7 +189,7 @@ class _Chat:
         """Take what was asked of the engine, and the tool calls of each sample if there may be any."""
         self.samples = samples
         self._tools = tools
-        self._calls = [_CallStream(plan) for plan in tools]
+        self._calls = [None if plan.text is None else _CallStream(plan) for plan in tools]
 
     # -- whole ---------------------------------------------------------------------------------------------
 
@@ -225,6 +225,7 @@ class _Chat:
         content: str | None = text
         if self._tools:
             content, calls, finish_reason = self._tools[sample.order.index].parsed(text, finish_reason)
+            self._count_parsed(is_streaming=False, is_tool_called=bool(calls))
         if wanted.echo:
             content = self._echo() + (content or "")
         return ChatChoice(
@@ -280,11 +281,14 @@ class _Chat:
         finish_reason = sample.finish_reason
         calls = self._calls[index] if self._calls else None
         if calls is None:
+            if self._tools:
+                self._count_parsed(is_streaming=True, is_tool_called=False)
             if finish_reason is None:
                 return chunks.text(growth.text, logprobs=logprobs, token_ids=token_ids, usage=usage)
             delta = content_delta(growth.text) if growth.token_ids or first_position else {}
         else:
             delta = calls.delta(growth.text)
+            self._count_parsed(is_streaming=True, is_tool_called=bool(delta))
             if finish_reason is None:
                 if not delta and logprobs is None and token_ids is None:
                     return b""
@@ -316,6 +320,12 @@ class _Chat:
         return chat_usage_event(self.head, usage, times) + DONE
 
     # -- parts ---------------------------------------------------------------------------------------------
+
+    def _count_parsed(self, *, is_streaming: bool, is_tool_called: bool) -> None:
+        """Count that vLLM's tool parser would have looked at a choice, or at what is new of one."""
+        self._context.metrics.tool_parsed(
+            "chat_completions", is_streaming=is_streaming, is_tool_called=is_tool_called
+        )
 
     @property
     def _role(self) -> str:
@@ -360,8 +370,7 @@ class _CallStream:
     def delta(self, text: str) -> dict[str, Any]:
         """Return what is new of the message."""
         self._text += text
-        content, shown = self._plan.shown(self._text)
-        told = content_delta(content or None) if content else {}
+        _, shown = self._plan.shown(self._text)
         calls: list[dict[str, Any]] = []
         for index, (call, arguments) in enumerate(zip(self._plan.calls, shown, strict=False)):
             start = self._num_told[index]
@@ -370,7 +379,7 @@ class _CallStream:
             elif len(arguments) > start:
                 calls.append(tool_call_more(index, arguments[start:]))
             self._num_told[index] = len(arguments)
-        return told | (content_delta(tool_calls=calls) if calls else {})
+        return content_delta(tool_calls=calls)
 
     def finish_reason(self, finish_reason: str) -> str:
         """Return the reason to tell, given the engine's."""

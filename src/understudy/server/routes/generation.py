@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from understudy.wire.chat import ChatRequest
 from understudy.wire.completions import CompletionRequest
 from understudy.wire.errors import ApiError, internal, overloaded, refusal
 from understudy.wire.usage import RequestMetrics, Usage, request_metrics
+
+_log = logging.getLogger(__name__)
 
 JSON_HEADERS = {"Content-Type": "application/json"}
 STREAM_HEADERS = {"Content-Type": "text/event-stream; charset=utf-8"}
@@ -136,7 +139,7 @@ async def _answer(
         if generation is not None:
             context.frontend.abort(generation)
     if faults.stall is not None or faults.cut is not None:
-        await _hold_up(request, context, faults)
+        await _hold_up(request, context, faults, generation)
     headers = dict(JSON_HEADERS) | load_headers(request, context)
     if context.arguments["simulated_time_headers"]:
         headers |= simulated_times(generation)
@@ -174,6 +177,9 @@ async def _stream(
         stream.send(job.error_event(error))
     except EngineDiedError as error:
         stream.send(job.error_event(internal(str(error))))
+    except Exception:  # noqa: BLE001 - the status is sent: only an event can tell of it
+        _log.exception("Internal error in the answer %r", job.request_id)
+        stream.send(job.error_event(internal()))
     finally:
         if generation is not None:
             context.frontend.abort(generation)
@@ -198,15 +204,18 @@ def _start(
         raise overloaded(_QUEUE_FULL[error.limit]) from None
 
 
-async def _hold_up(request: web.Request, context: ServerContext, faults: RequestFaults) -> None:
-    """Let a whole answer stand still, or break its connection."""
-    stall = faults.stall
-    if stall is not None:
+async def _hold_up(
+    request: web.Request, context: ServerContext, faults: RequestFaults, generation: Generation
+) -> None:
+    """Let a whole answer that is long enough stand still, or break its connection; it has no early [DONE]."""
+    num_tokens = sum(sample.num_generated for sample in generation.samples)
+    stall, cut = faults.stall, faults.cut
+    if stall is not None and num_tokens >= stall.after_tokens:
         released = asyncio.Event()
         if stall.stall_seconds is not None:
             context.frontend.clock.call_after(round(stall.stall_seconds * NS_PER_SECOND), released.set)
         await released.wait()
-    if faults.cut is not None and request.transport is not None:
+    if cut is not None and not cut.done and num_tokens >= cut.after_tokens and request.transport is not None:
         request.transport.abort()
 
 

@@ -9,7 +9,8 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from understudy.server.context import context_of
-from understudy.server.routes.adapters import is_set, load_adapter, unload_adapter
+from understudy.server.environment import is_set
+from understudy.server.routes.adapters import load_adapter, unload_adapter
 from understudy.server.routes.answers import post
 from understudy.server.routes.checks import read_document
 

@@ -4,7 +4,6 @@
 """
 
 import platform
-import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -17,6 +16,7 @@ from understudy.server.context import ServerContext, context_of
 from understudy.server.routes.answers import get, json_answer
 from understudy.server.routes.checks import read_query
 from understudy.server.routes.operator import world_size
+from understudy.server.secret_names import is_secret
 
 _ARGUMENTS_OF_PARTS: Mapping[str, str] = {
     "model_config": "model runner convert tokenizer tokenizer_mode trust_remote_code dtype seed hf_config_path revision"
@@ -59,9 +59,6 @@ _TEXT_ARGUMENTS = (
 """What vLLM's one-line form shows, in its order."""
 
 _QUOTED_IN_TEXT = {"model", "tokenizer"}
-_SECRET = re.compile(r"key|token(?!iz)|secret|password|credential", re.IGNORECASE)
-_NAMES_WITH_TOKENS = re.compile(r"tokens|token_threshold")
-"""Names that speak of tokens in the other sense."""
 
 
 def config_document(context: ServerContext) -> dict[str, Any]:
@@ -94,7 +91,7 @@ def environment_document(environment: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value
         for name, value in sorted(environment.items())
-        if name.startswith("VLLM_") and not _is_secret(name)
+        if name.startswith("VLLM_") and not is_secret(name)
     }
 
 
@@ -114,7 +111,7 @@ def _values(context: ServerContext) -> dict[str, Any]:
     values = dict(context.arguments)
     values |= {name: getattr(engine, name) for name in EngineConfig.__dataclass_fields__}
     values["served_model_name"] = context.models.names[0]
-    return {name: _without_secrets(value) for name, value in values.items() if not _is_secret(name)}
+    return {name: _without_secrets(value) for name, value in values.items() if not is_secret(name)}
 
 
 def _chosen(values: Mapping[str, Any], names: str) -> dict[str, Any]:
@@ -125,15 +122,11 @@ def _without_secrets(value: object) -> object:
     """Return a value as JSON holds it."""
     if isinstance(value, Mapping):
         return {
-            str(name): _without_secrets(inner) for name, inner in value.items() if not _is_secret(str(name))
+            str(name): _without_secrets(inner) for name, inner in value.items() if not is_secret(str(name))
         }
     if isinstance(value, (list, tuple, set, frozenset)):
         return [_without_secrets(inner) for inner in value]
     return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
-
-
-def _is_secret(name: str) -> bool:
-    return _SECRET.search(_NAMES_WITH_TOKENS.sub("", name)) is not None
 
 
 class _InfoQuery(BaseModel):
