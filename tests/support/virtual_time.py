@@ -6,6 +6,8 @@ from collections.abc import Coroutine, Mapping
 from selectors import SelectorKey
 from typing import Any, TypeVar
 
+from understudy.testing.quiet_loop import InlineExecutor
+
 T = TypeVar("T")
 
 QUIET_SECONDS = 0.002
@@ -49,6 +51,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._jumping = _JumpingSelector()
         super().__init__(self._jumping)
+        self.set_default_executor(InlineExecutor())
 
     def time(self) -> float:
         """Return the virtual time in seconds."""

@@ -59,6 +59,11 @@ class EventStream:
         self._most_unsent_bytes = self._transport.get_write_buffer_size()
         return self._most_unsent_bytes > MAX_UNSENT_BYTES
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether the client has left."""
+        return self._transport is None or self._transport.is_closing()
+
     def send(self, data: bytes) -> None:
         """Send some events; a client that has gone gets nothing."""
         transport = self._transport

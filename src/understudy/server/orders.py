@@ -12,6 +12,9 @@ from understudy.server.sample import SampleOrder
 from understudy.wire.errors import ApiError
 from understudy.wire.sampling import Sampling, check_bad_words
 
+_MOST_TOKENS_AT_ONCE = 50_000
+"""Prompt tokens, by sample, that are looked at in well below a hundredth of a second."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptInput:
@@ -43,6 +46,15 @@ class OrderedSample:
 
     order: SampleOrder
     key: bytes
+
+
+def take_long(sampling: Sampling, num_prompt_tokens: int) -> bool:
+    """Return whether the orders of a prompt may take longer to make than a step should wait."""
+    return (
+        sampling.structured_outputs is not None
+        or sampling.prompt_logprobs is not None
+        or sampling.n * num_prompt_tokens > _MOST_TOKENS_AT_ONCE
+    )
 
 
 def orders_of(

@@ -9,6 +9,9 @@ from understudy.server.faults import RequestFaults
 from understudy.server.sample import Generation, Sample
 from understudy.wire.sse import DONE, KEEP_ALIVE
 
+_MOST_TOKENS_AT_ONCE = 256
+"""Tokens whose events are written out in a few milliseconds at most, log probabilities included."""
+
 
 class Growth:
     """What has come of one sample since the last event."""
@@ -94,6 +97,9 @@ class StreamedAnswer:
         if self._is_faultless and not pending and not self._stream.is_congested:
             self._send(self._writer.growth(Growth(sample, token_ids, text)))
             return
+        if self._stream.is_gone:
+            pending.clear()
+            return
         index = sample.order.index
         growth = pending.get(index)
         if growth is None:
@@ -102,7 +108,7 @@ class StreamedAnswer:
             growth.add(token_ids, text)
         self._num_tokens += len(token_ids)
         self._strike()
-        if not self._is_stalled and not (self._stream.is_congested and sample.finish_reason is None):
+        if not self._is_stalled and not self._stream.is_congested:
             self._flush(index)
 
     async def wait(self, generation: Generation, keep_alive_seconds: float) -> bool:
@@ -120,7 +126,7 @@ class StreamedAnswer:
             self._awaits_release = True
             self._woken = self._loop.create_future()
             await self._wait(keep_alive_seconds)
-        self._flush_all()
+        await self._flush_rest()
         return True
 
     def _wake(self, _done: object = None) -> None:
@@ -167,6 +173,15 @@ class StreamedAnswer:
 
     def _flush(self, index: int) -> None:
         self._send(self._writer.growth(self._pending.pop(index)))
+
+    async def _flush_rest(self) -> None:
+        """Send what a slow client has not read yet; a long piece is written out in a thread."""
+        for index in list(self._pending):
+            growth = self._pending.pop(index)
+            if len(growth.token_ids) > _MOST_TOKENS_AT_ONCE:
+                self._send(await self._loop.run_in_executor(None, self._writer.growth, growth))
+            else:
+                self._send(self._writer.growth(growth))
 
     def _flush_all(self) -> None:
         for index in list(self._pending):

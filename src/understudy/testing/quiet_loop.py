@@ -50,7 +50,7 @@ class QuietLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._watched = _Selector()
         super().__init__(self._watched)
-        self.set_default_executor(_InlineExecutor())
+        self.set_default_executor(InlineExecutor())
         self._waiting: list[asyncio.Future[None]] = []
 
     async def quiet(self) -> None:
@@ -67,8 +67,11 @@ class QuietLoop(asyncio.SelectorEventLoop):
                 future.set_result(None)
 
 
-class _InlineExecutor(ThreadPoolExecutor):
+class InlineExecutor(ThreadPoolExecutor):
+    """Runs what it is given at once, in the thread that gives it."""
+
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Return the result as a future that is done."""
         future: Future[T] = Future()
         try:
             future.set_result(fn(*args, **kwargs))

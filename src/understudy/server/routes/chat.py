@@ -11,7 +11,7 @@ from aiohttp import web
 
 from understudy.server.context import ServerContext, context_of
 from understudy.server.http import DEFAULT_LIMITS, read_json
-from understudy.server.orders import AnswerPlan, OrderedSample, PromptInput, orders_of
+from understudy.server.orders import AnswerPlan, OrderedSample, PromptInput, orders_of, take_long
 from understudy.server.positions import Positions
 from understudy.server.prompts import encode_text, render_chat
 from understudy.server.routes.answers import post
@@ -99,6 +99,8 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
         writer=answer,
         error_event=lambda error: error.chat_event + DONE,
         is_streamed=bool(wanted.stream),
+        orders_take_long=bool(wanted.tools) or take_long(sampling, len(prompt.token_ids)),
+        body_takes_long=sampling.logprobs is not None or sampling.prompt_logprobs is not None,
         rank=rank_of(request),
     )
     return await respond(request, context, job, faults)

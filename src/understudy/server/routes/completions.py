@@ -11,7 +11,7 @@ from aiohttp import web
 
 from understudy.server.context import ServerContext, context_of
 from understudy.server.http import DEFAULT_LIMITS, read_json
-from understudy.server.orders import AnswerPlan, OrderedSample, PromptInput, orders_of
+from understudy.server.orders import AnswerPlan, OrderedSample, PromptInput, orders_of, take_long
 from understudy.server.positions import Positions
 from understudy.server.prompts import encode_text
 from understudy.server.routes.answers import post
@@ -85,6 +85,7 @@ async def completions(request: web.Request) -> web.StreamResponse:
                 prompt_id=f"{answer.head.id}-{number}",
                 first_index=number * wanted.n,
             )
+            answer.score_prompt(number)
         return answer.samples
 
     job = GenerationJob(
@@ -95,6 +96,11 @@ async def completions(request: web.Request) -> web.StreamResponse:
         writer=answer,
         error_event=lambda error: error.completion_event + DONE,
         is_streamed=bool(wanted.stream),
+        orders_take_long=any(
+            take_long(sampling, len(prompt.token_ids))
+            for prompt, sampling in zip(prompts, samplings, strict=True)
+        ),
+        body_takes_long=wanted.logprobs is not None or wanted.prompt_logprobs is not None,
         rank=rank_of(request),
     )
     return await respond(request, context, job, faults)
@@ -158,7 +164,17 @@ class _Completion:
         self._chunks: dict[int, CompletionChunks] = {}
         self._told: dict[int, int] = {}
         self._offsets: dict[int, int] = {}
+        self._scored: dict[int, Sequence[TokenLogprobs]] = {}
         self._weight_version = weight_version
+
+    def score_prompt(self, number: int) -> None:
+        """Find what is told of a prompt's tokens, if that is wanted; all its samples tell the same."""
+        sampling = self._samplings[number]
+        if sampling.prompt_logprobs is not None:
+            key = self.samples[number * self._wanted.n].key
+            self._scored[number] = self._positions_by(sampling, key).of_prompt(
+                self._prompts[number].token_ids
+            )
 
     # -- whole ---------------------------------------------------------------------------------------------
 
@@ -253,14 +269,14 @@ class _Completion:
 
     def _positions(self, sample: Sample) -> Positions:
         index = sample.order.index
-        sampling = self._samplings[index // self._wanted.n]
-        key = self.samples[index].key
+        return self._positions_by(self._samplings[index // self._wanted.n], self.samples[index].key)
+
+    def _positions_by(self, sampling: Sampling, key: bytes) -> Positions:
         return Positions(self._context.tokenizer, self._context.limits.vocabulary_size, sampling, key)
 
     def _prompt_logprobs(self, sample: Sample) -> list[dict[str, object] | None] | None:
-        if self._samplings[0].prompt_logprobs is None:
-            return None
-        return prompt_logprobs(self._positions(sample).of_prompt(self._prompt(sample).token_ids))
+        scored = self._scored.get(sample.order.index // self._wanted.n)
+        return None if scored is None else prompt_logprobs(scored)
 
     def _logprobs(
         self, sample: Sample, token_ids: Sequence[int], *, is_first: bool
@@ -273,7 +289,7 @@ class _Completion:
         index = sample.order.index
         told: list[TokenLogprobs] = []
         if is_first and wanted.echo:
-            told += positions.of_prompt(self._prompt(sample).token_ids)
+            told += self._scored[index // wanted.n]
         if not wanted.only_echoes:
             first = self._told.get(index, len(token_ids)) - len(token_ids)
             told += positions.of_output(token_ids, first)

@@ -48,6 +48,7 @@ class GenerationJob:
 
     `orders` makes those that vLLM makes when the engine takes it, and may raise ApiError. `body` builds a whole answer,
     `error_event` what tells of an error in a stream and ends it, `opening` what a stream has before any token.
+    `orders` and `body` are made in a thread where they may take long, so that steps are not held up.
     """
 
     request_id: str
@@ -57,6 +58,8 @@ class GenerationJob:
     writer: EventWriter
     error_event: Callable[[ApiError], bytes]
     is_streamed: bool
+    orders_take_long: bool
+    body_takes_long: bool
     rank: int | None
     opening: Callable[[], bytes] = bytes
 
@@ -131,7 +134,7 @@ async def _answer(
 ) -> web.StreamResponse:
     generation: Generation | None = None
     try:
-        generation = _start(request, context, job)
+        generation = await _start(request, context, job)
         await generation.done
     except EngineDiedError as error:
         raise internal(str(error)) from error
@@ -143,7 +146,10 @@ async def _answer(
     headers = dict(JSON_HEADERS) | load_headers(request, context)
     if context.arguments["simulated_time_headers"]:
         headers |= simulated_times(generation)
-    body = job.body(generation)
+    if job.body_takes_long:
+        body = await asyncio.get_running_loop().run_in_executor(None, job.body, generation)
+    else:
+        body = job.body(generation)
     generation.release()
     return web.Response(body=body, headers=headers)
 
@@ -163,7 +169,7 @@ async def _stream(
     )
     generation: Generation | None = None
     try:
-        generation = _start(request, context, job, answer)
+        generation = await _start(request, context, job, answer)
         is_whole = await answer.wait(generation, context.arguments["sse_keep_alive_interval"])
         if not is_whole and faults.cut is not None and not faults.cut.done:
             stream.cut()
@@ -187,7 +193,7 @@ async def _stream(
     return await stream.end()
 
 
-def _start(
+async def _start(
     request: web.Request, context: ServerContext, job: GenerationJob, answer: StreamedAnswer | None = None
 ) -> Generation:
     rank, num_ranks = job.rank, context.frontend.num_ranks
@@ -195,7 +201,11 @@ def _start(
         request.app[POWER].check_accepts()
     except PausedError as error:
         raise ApiError(str(error), status=503, kind="ServiceUnavailableError") from None
-    orders = [sample.order for sample in job.orders()]
+    if job.orders_take_long:
+        ordered = await asyncio.get_running_loop().run_in_executor(None, job.orders)
+    else:
+        ordered = job.orders()
+    orders = [sample.order for sample in ordered]
     if rank is not None and not 0 <= rank < num_ranks:
         raise refusal(f"data_parallel_rank {rank} is out of range [0, {num_ranks}).")
     try:

@@ -9,6 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
+from understudy.server.http.root_path import ROOT_PATH
 from understudy.server.routes.answers import get, json_answer
 
 UNDESCRIBED: web.AppKey[AbstractSet[object]] = web.AppKey("undescribed")
@@ -22,7 +23,9 @@ async def openapi(request: web.Request) -> web.Response:
         served -= request.app[UNDESCRIBED]
     document = _document()
     paths = {path: item for path, item in document["paths"].items() if path in served}
-    return json_answer({**document, "paths": paths})
+    root_path = request.app.get(ROOT_PATH, "").rstrip("/")
+    servers = {"servers": [{"url": root_path}]} if root_path else {}
+    return json_answer({**document, "paths": paths, **servers})
 
 
 @functools.cache

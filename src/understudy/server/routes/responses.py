@@ -13,7 +13,7 @@ from aiohttp import web
 from understudy.server.context import ServerContext, context_of
 from understudy.server.generate import NamedTool, Tool, ToolChoice
 from understudy.server.http import DEFAULT_LIMITS, read_json
-from understudy.server.orders import AnswerPlan, OrderedSample, PromptInput, orders_of
+from understudy.server.orders import AnswerPlan, OrderedSample, PromptInput, orders_of, take_long
 from understudy.server.positions import Positions
 from understudy.server.prompts import encode_text, render_chat
 from understudy.server.routes.answers import post
@@ -111,6 +111,8 @@ async def create_response(request: web.Request) -> web.StreamResponse:
         writer=answer,
         error_event=lambda _error: b"",  # vLLM's stream just ends
         is_streamed=bool(wanted.stream),
+        orders_take_long=bool(wanted.tools) or take_long(sampling, len(token_ids)),
+        body_takes_long=sampling.logprobs is not None,
         rank=rank_of(request),
         opening=answer.opening,
     )
