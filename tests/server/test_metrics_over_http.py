@@ -50,6 +50,39 @@ def test_every_series_of_vllm_is_filled() -> None:
     run_in_virtual_time(main())
 
 
+def test_every_look_of_a_tool_parser_is_counted() -> None:
+    """Once a choice for whole answers, at least once a stream; by the kind of request, and only where tools are given."""
+
+    async def main() -> None:
+        async with serving(*FLAGS) as server:
+
+            async def counted(request_type: str, mode: str) -> float:
+                page = await server.metrics()
+                name = "vllm:tool_call_parser_invocations_total"
+                return page.total(name, request_type=request_type, mode=mode)
+
+            chat = {
+                "messages": [{"role": "user", "content": "hi"}],
+                "tools": [{"type": "function", "function": FUNCTION}],
+            }
+            response = {"input": "hi", "tools": [{"type": "function"} | FUNCTION]}
+            for path, body, request_type in (
+                ("/v1/chat/completions", chat, "chat_completions"),
+                ("/v1/responses", response, "responses"),
+            ):
+                without = {name: value for name, value in body.items() if name != "tools"}
+                await server.post(path, without)
+                assert await counted(request_type, "non_streaming") == 0
+                for number in (1, 2):
+                    assert (await server.post(path, body)).status == 200
+                    assert await counted(request_type, "non_streaming") == number
+                assert await counted(request_type, "streaming") == 0
+                assert (await server.post(path, body | {"stream": True})).status == 200
+                assert await counted(request_type, "streaming") >= 1
+
+    run_in_virtual_time(main())
+
+
 async def _seen_at_work(server: Served) -> dict[str, float]:
     """Return the greatest value of each family while more is asked for than fits."""
     work = asyncio.gather(

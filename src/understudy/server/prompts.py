@@ -27,6 +27,12 @@ async def encode_text(context: ServerContext, text: str, *, add_special_tokens: 
         raise ApiError(str(error)) from None
 
 
+def last_user_text(messages: Sequence[Message]) -> str | None:
+    """Return what the user said last, None where no user said anything."""
+    last = next((message for message in reversed(messages) if message["role"] == "user"), None)
+    return None if last is None else str(last["content"])
+
+
 def render_chat(
     context: ServerContext,
     messages: Sequence[Message],

@@ -13,7 +13,7 @@ from understudy.server.context import ServerContext, context_of
 from understudy.server.http import DEFAULT_LIMITS, read_json
 from understudy.server.orders import AnswerPlan, OrderedSample, PromptInput, orders_of, take_long
 from understudy.server.positions import Positions
-from understudy.server.prompts import encode_text, render_chat
+from understudy.server.prompts import encode_text, last_user_text, render_chat
 from understudy.server.routes.answers import post
 from understudy.server.routes.generation import (
     GenerationJob,
@@ -135,11 +135,10 @@ async def _prompt(context: ServerContext, wanted: ChatRequest) -> tuple[Conversa
     token_ids = await encode_text(
         context, rules.checked_text(text), add_special_tokens=wanted.add_special_tokens
     )
-    last_user = next((message for message in reversed(messages) if message["role"] == "user"), None)
     return messages, PromptInput(
         token_ids=rules.fitted(token_ids, is_text=True),
         text=text,
-        last_user_text=None if last_user is None else str(last_user["content"]),
+        last_user_text=last_user_text(messages),
     )
 
 

@@ -15,7 +15,7 @@ from understudy.server.generate import NamedTool, Tool, ToolChoice
 from understudy.server.http import DEFAULT_LIMITS, read_json
 from understudy.server.orders import AnswerPlan, OrderedSample, PromptInput, orders_of, take_long
 from understudy.server.positions import Positions
-from understudy.server.prompts import encode_text, render_chat
+from understudy.server.prompts import encode_text, last_user_text, render_chat
 from understudy.server.routes.answers import post
 from understudy.server.routes.generation import (
     GenerationJob,
@@ -31,6 +31,7 @@ from understudy.server.routes.generation import (
 from understudy.server.sample import Generation
 from understudy.server.says import ToolPlan, plans_of_calls, texts_to_say
 from understudy.server.streamed_answer import Growth
+from understudy.wire.chat_answers import ToolCall
 from understudy.wire.completion_answers import AnswerHead
 from understudy.wire.conversation import conversation
 from understudy.wire.logprobs import chat_logprobs
@@ -72,11 +73,10 @@ async def create_response(request: web.Request) -> web.StreamResponse:
     token_ids = rules.fitted(token_ids, is_text=True)
     check_response_prompt(len(token_ids), limits)
     sampling = response_sampling(wanted, len(token_ids), limits)
-    last_user = next((message for message in reversed(messages) if message["role"] == "user"), None)
     prompt = PromptInput(
         token_ids=token_ids,
         text=text,
-        last_user_text=None if last_user is None else str(last_user["content"]),
+        last_user_text=last_user_text(messages),
     )
     request_id = request_id_of(request, "resp_", wanted.request_id or None)
     answer = _Response(context, wanted, sampling, request_id)
@@ -148,6 +148,7 @@ class _Response:
         self._wanted = wanted
         self._sampling = sampling
         self._calls: ToolPlan | None = None
+        self._may_call = False
         self._usage = UsageRules(in_last_event=True, in_every_event=False, with_details=True)
         self._head = ResponseHead(self.head, wanted, sampling)
         self._events = ResponseEvents(self._head)
@@ -162,6 +163,7 @@ class _Response:
         """Take what was asked of the engine, and the calls of functions if there may be any."""
         self.samples = samples
         self._calls = plans[0] if plans and plans[0].text is not None else None
+        self._may_call = bool(plans)
 
     # -- whole ---------------------------------------------------------------------------------------------
 
@@ -172,6 +174,7 @@ class _Response:
         status = status_of(sample.finish_reason)
         content: str | None = sample.order.text.text
         output: list[dict[str, Any]] = []
+        calls: Sequence[ToolCall] = ()
         if self._calls is not None:
             content, calls, _ = self._calls.parsed(content or "", sample.finish_reason)
             output = [
@@ -184,6 +187,7 @@ class _Response:
                 )
                 for call in calls
             ]
+        self._count_parsed(is_streaming=False, is_tool_called=bool(calls))
         if content is not None:
             logprobs = self._logprobs(list(sample.output_token_ids), 0)
             output.insert(0, message_item(f"msg_{secrets.token_hex(8)}", content, status, logprobs))
@@ -201,7 +205,10 @@ class _Response:
         self._num_told += len(growth.token_ids)
         self._text += growth.text
         if self._calls is not None:
-            return self._call_events(self._calls)
+            events = self._call_events(self._calls)
+            self._count_parsed(is_streaming=True, is_tool_called=bool(events))
+            return events
+        self._count_parsed(is_streaming=True, is_tool_called=False)
         events = b""
         if not self._has_begun:
             self._has_begun = True
@@ -236,6 +243,13 @@ class _Response:
         return events + self._events.end("incomplete" if status == "incomplete" else "completed", counts)
 
     # -- parts ---------------------------------------------------------------------------------------------
+
+    def _count_parsed(self, *, is_streaming: bool, is_tool_called: bool) -> None:
+        """Count that vLLM's tool parser would have looked at the answer, or at what is new of it."""
+        if self._may_call:
+            self._context.metrics.tool_parsed(
+                "responses", is_streaming=is_streaming, is_tool_called=is_tool_called
+            )
 
     def _counts(self, generation: Generation) -> Usage:
         block_size = self._context.engine_config.block_size
