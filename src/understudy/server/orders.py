@@ -1,13 +1,13 @@
 """From a checked request to what the engine is asked for: one order a sample."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from understudy.engine import CacheIdentity, LoRA
 from understudy.errors import InputError
 from understudy.server.answer_text import AnswerText
 from understudy.server.context import ServerContext
-from understudy.server.generate import Answer, Question, question_key
+from understudy.server.generate import Answer, Question, prompt_digest, question_key
 from understudy.server.sample import SampleOrder
 from understudy.wire.errors import ApiError
 from understudy.wire.sampling import Sampling, check_bad_words
@@ -77,31 +77,30 @@ def orders_of(
     )
     eos_token_id = None if sampling.ignore_eos else tokenizer.eos_token_id
     assert sampling.max_tokens is not None, "the context bounds every answer"
+    allowed = sampling.allowed_token_ids
+    asked = Question(
+        prompt_token_ids=prompt.token_ids,
+        prompt_digest=prompt_digest(prompt.token_ids),
+        max_tokens=sampling.max_tokens,
+        model=plan.model,
+        prompt_text=prompt.text,
+        last_user_text=prompt.last_user_text,
+        seed=sampling.seed,
+        limits_itself=plan.limits_itself,
+        min_tokens=sampling.min_tokens,
+        ignore_eos=sampling.ignore_eos,
+        eos_token_id=tokenizer.eos_token_id,
+        stop_token_ids=frozenset(sampling.stop_token_ids),
+        allowed_token_ids=None if allowed is None else frozenset(allowed),
+        logit_bias=sampling.logit_bias or {},
+        bad_words_token_ids=bad_words,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+    )
     orders: list[OrderedSample] = []
     for number in range(sampling.n):
-        question = Question(
-            prompt_token_ids=prompt.token_ids,
-            max_tokens=sampling.max_tokens,
-            model=plan.model,
-            prompt_text=prompt.text,
-            last_user_text=prompt.last_user_text,
-            sample_index=number,
-            seed=sampling.seed,
-            limits_itself=plan.limits_itself,
-            min_tokens=sampling.min_tokens,
-            ignore_eos=sampling.ignore_eos,
-            eos_token_id=tokenizer.eos_token_id,
-            stop_token_ids=frozenset(sampling.stop_token_ids),
-            allowed_token_ids=None
-            if sampling.allowed_token_ids is None
-            else frozenset(sampling.allowed_token_ids),
-            logit_bias=sampling.logit_bias or {},
-            bad_words_token_ids=bad_words,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            top_k=sampling.top_k,
-            text=plan.says[number % len(plan.says)],
-        )
+        question = replace(asked, sample_index=number, text=plan.says[number % len(plan.says)])
         text = AnswerText(
             tokenizer.stream(
                 skip_special_tokens=sampling.skip_special_tokens,

@@ -1,6 +1,7 @@
 """Log probabilities of tokens, plausible and seeded, in the form that answers are built of."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import overload
 
 from understudy.server.generate import TokenLogprobs as Drawn
 from understudy.server.generate import logprob_of, logprobs_for, prompt_logprobs_for
@@ -18,6 +19,7 @@ class Positions:
         self._vocabulary_size = min(vocabulary_size, tokenizer.vocabulary_size)
         self._sampling = sampling
         self._key = key
+        self._texts: dict[int, str] = {}
 
     def of_output(self, token_ids: Sequence[int], first_position: int) -> list[TokenLogprobs]:
         """Return what is told of output tokens, the first of which is at `first_position`."""
@@ -28,11 +30,13 @@ class Positions:
 
     def of_prompt(self, token_ids: Sequence[int]) -> list[TokenLogprobs]:
         """Return what is told of a prompt's tokens; the first has no candidates."""
-        count = self._sampling.prompt_logprobs or 0
-        drawn = prompt_logprobs_for(token_ids, self._key, count, self._vocabulary_size)
+        num_listed = self._sampling.prompt_logprobs or 0
+        drawn = prompt_logprobs_for(token_ids, self._key, num_listed, self._vocabulary_size)
         return [
             TokenLogprobs(
-                token_id, self._text(token_id), None if each is None else self._candidates(token_id, each)
+                token_id,
+                self._text(token_id),
+                None if each is None else _PromptCandidates(self._candidates, token_id, each),
             )
             for token_id, each in zip(token_ids, drawn, strict=True)
         ]
@@ -47,7 +51,7 @@ class Positions:
             self._vocabulary_size,
             greedy=sampling.is_greedy,
         )
-        candidates = self._candidates(token_id, drawn)
+        candidates = list(self._candidates(token_id, drawn))
         for other in sampling.logprob_token_ids or ():
             if other != token_id:
                 logprob = logprob_of(
@@ -56,15 +60,44 @@ class Positions:
                 candidates.append(Candidate(other, self._text(other), logprob))
         return TokenLogprobs(token_id, self._text(token_id), candidates)
 
-    def _candidates(self, token_id: int, drawn: Drawn) -> list[Candidate]:
-        """Return the token itself first, then the likeliest others, as the engine orders them."""
-        own = Candidate(token_id, self._text(token_id), drawn.logprob, drawn.rank)
-        others = [
-            Candidate(other, self._text(other), logprob, rank)
-            for rank, (other, logprob) in enumerate(drawn.top, start=1)
-            if other != token_id
-        ]
-        return [own, *others]
+    def _candidates(self, token_id: int, drawn: Drawn) -> Iterator[Candidate]:
+        """Yield the token itself first, then the likeliest others, as the engine orders them."""
+        text = self._text
+        yield Candidate(token_id, text(token_id), drawn.logprob, drawn.rank)
+        for rank, (other, logprob) in enumerate(drawn.top, start=1):
+            if other != token_id:
+                yield Candidate(other, text(other), logprob, rank)
 
     def _text(self, token_id: int) -> str:
-        return self._tokenizer.token_text(token_id)
+        text = self._texts.get(token_id)
+        if text is None:
+            text = self._texts[token_id] = self._tokenizer.token_text(token_id)
+        return text
+
+
+class _PromptCandidates(Sequence[Candidate]):
+    """The candidates at one place of a prompt, made whenever they are read: a long prompt has millions."""
+
+    __slots__ = ("_drawn", "_make", "_token_id")
+
+    def __init__(
+        self, make: Callable[[int, Drawn], Iterator[Candidate]], token_id: int, drawn: Drawn
+    ) -> None:
+        self._make = make
+        self._token_id = token_id
+        self._drawn = drawn
+
+    def __iter__(self) -> Iterator[Candidate]:
+        return self._make(self._token_id, self._drawn)
+
+    def __len__(self) -> int:
+        return len(self._drawn)
+
+    @overload
+    def __getitem__(self, index: int) -> Candidate: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Candidate]: ...
+
+    def __getitem__(self, index: int | slice) -> Candidate | Sequence[Candidate]:
+        return list(self)[index]

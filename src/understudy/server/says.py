@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from understudy.server.context import ServerContext
 from understudy.server.generate import (
@@ -13,6 +13,7 @@ from understudy.server.generate import (
     Tool,
     ToolChoice,
     keyed_random,
+    prompt_digest,
     question_key,
     text_for,
     tool_call_text,
@@ -137,7 +138,7 @@ def _plan(calls: Sequence[Call], choice: ToolChoice) -> ToolPlan:
     is_named = isinstance(choice, NamedTool)
     if not calls:
         return ToolPlan(None, (), (), is_named)
-    text = tool_call_text(calls, choice, "hermes")
+    text = tool_call_text(calls, choice)
     spans: list[tuple[int, int]] = []
     position = 0
     for call in calls:
@@ -151,12 +152,10 @@ def _plan(calls: Sequence[Call], choice: ToolChoice) -> ToolPlan:
 
 
 def _keys(context: ServerContext, sampling: Sampling, prompt_token_ids: Sequence[int]) -> list[bytes]:
-    return [
-        question_key(
-            context.seed,
-            Question(
-                prompt_token_ids=prompt_token_ids, max_tokens=1, sample_index=number, seed=sampling.seed
-            ),
-        )
-        for number in range(sampling.n)
-    ]
+    asked = Question(
+        prompt_token_ids=prompt_token_ids,
+        prompt_digest=prompt_digest(prompt_token_ids),
+        max_tokens=1,
+        seed=sampling.seed,
+    )
+    return [question_key(context.seed, replace(asked, sample_index=number)) for number in range(sampling.n)]

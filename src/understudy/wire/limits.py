@@ -18,7 +18,7 @@ MAX_STOP_STRINGS = 4
 MAX_STOP_CHARACTERS = 4096
 """Longest stop string. vLLM has no limit, and each sample holds back that much text."""
 
-MAX_BAD_WORDS = 8192
+MAX_BAD_WORDS = 128
 """Most bad words after tokenization: VLLM_MAX_NUM_BAD_WORDS."""
 
 MAX_LOGPROB_TOKEN_IDS = 128

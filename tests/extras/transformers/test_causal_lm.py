@@ -81,3 +81,15 @@ def test_what_cannot_work_is_refused(generator: Generator, tmp_path: Path) -> No
         make_generator("transformers", TOKENIZER, model_folder=tmp_path)
     with pytest.raises(InputError, match="the model reads 128"):
         generator.answer(question(max_tokens=126))
+
+
+@pytest.mark.parametrize("unknown", [-1, TOKENIZER.vocabulary_size, 10**9])
+def test_token_ids_that_the_model_does_not_know_are_refused(generator: Generator, unknown: int) -> None:
+    """Before a step: the served model may have a larger vocabulary than the one that answers."""
+    with pytest.raises(InputError, match=f"the prompt has the token id {unknown}; the model knows 0 to"):
+        generator.answer(question(prompt_token_ids=(5, unknown)))
+    with pytest.raises(InputError, match=f"logit_bias has the token id {unknown}; the model knows 0 to"):
+        generator.answer(question(logit_bias={unknown: 1.0}))
+    greatest = TOKENIZER.vocabulary_size - 1
+    asked = question(prompt_token_ids=(5, greatest), logit_bias={greatest: 1.0})
+    assert len(generator.answer(asked).tokens(0, 3)) == 3

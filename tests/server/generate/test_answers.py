@@ -3,6 +3,9 @@
 import math
 import subprocess
 import sys
+import tracemalloc
+from collections import UserDict
+from collections.abc import ItemsView
 from dataclasses import replace
 
 import pytest
@@ -10,9 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.server.generate.questions import EOS, QUESTIONS, TOKENIZER, WORDS, question, read, text
 
-from understudy.server.generate import Generator, Question, make_generator, parse_output_length
+from understudy.server.generate import (
+    Generator,
+    Question,
+    make_generator,
+    parse_output_length,
+    prompt_digest,
+    question_key,
+)
 from understudy.server.generate.dataset import AnswerDataset
-from understudy.server.generate.masks import Masks
+from understudy.server.generate.masks import Masks, SharedMasks
 from understudy.server.generate.word_generator import WordGenerator, dataset_voice
 
 DUMMY = make_generator("dummy", TOKENIZER)
@@ -45,7 +55,7 @@ def test_an_answer_is_a_function_of_its_question(
 def test_masks_hold(asked: Question, generator: Generator) -> None:
     """Nothing is said that vLLM would mask, unless everything is masked."""
     said = read(generator.answer(asked), asked)
-    masks = Masks(asked, WORDS)
+    masks = Masks(asked, SharedMasks(WORDS).of(asked))
     for index, token_id in enumerate(said):
         before = said[:index]
         if not masks.allows(token_id, before):
@@ -177,3 +187,57 @@ def test_a_long_answer_grows_only_as_it_is_read() -> None:
     answer = DUMMY.answer(question(max_tokens=10**6))
     answer.tokens(0, 1)
     assert len(answer._said) < 1000  # type: ignore[attr-defined]  # what is held is the point here
+
+
+@given(asked=QUESTIONS, generator=GENERATORS)
+def test_a_prompts_digest_changes_no_answer(asked: Question, generator: Generator) -> None:
+    """Whoever asks for many samples may work it out once."""
+    prepared = replace(asked, prompt_digest=prompt_digest(asked.prompt_token_ids))
+    assert question_key(3, prepared) == question_key(3, asked)
+    assert list(generator.answer(prepared).tokens(0, 50)) == list(generator.answer(asked).tokens(0, 50))
+
+
+@given(asked=QUESTIONS, other=QUESTIONS, generator=GENERATORS)
+def test_shared_masks_change_no_answer(asked: Question, other: Question, generator: Generator) -> None:
+    """Whether a question's masks are those of the one before, or another request came between."""
+    fresh = replace(
+        asked,
+        logit_bias=dict(asked.logit_bias),
+        bad_words_token_ids=list(asked.bad_words_token_ids),
+        allowed_token_ids=None if asked.allowed_token_ids is None else frozenset([*asked.allowed_token_ids]),
+    )
+    told = [list(generator.answer(one).tokens(0, 50)) for one in (asked, asked, other, fresh, asked)]
+    assert told[0] == told[1] == told[3] == told[4]
+
+
+class _CountedBias(UserDict[int, float]):
+    """A bias that counts how often it is read as a whole."""
+
+    num_readings = 0
+
+    def items(self) -> ItemsView[int, float]:
+        self.num_readings += 1
+        return super().items()
+
+
+def test_samples_of_a_request_read_its_bias_once() -> None:
+    """A bias of a whole vocabulary costs the same for 1 sample and for 128."""
+    readings = []
+    for num_samples in (1, 128):
+        bias = _CountedBias(dict.fromkeys(range(1000), -100.0))
+        for index in range(num_samples):
+            DUMMY.answer(question(logit_bias=bias, sample_index=index)).tokens(0, 1)
+        readings.append(bias.num_readings)
+    assert readings[0] == readings[1]
+
+
+def test_an_answer_that_nobody_reads_draws_nothing() -> None:
+    """A source of chance takes 2.5 KiB: a queue of requests holds none of them."""
+    generator = make_generator("dummy", TOKENIZER, output_length=parse_output_length("max-tokens"))
+    generator.answer(question()).tokens(0, 1)
+    tracemalloc.start()
+    answers = [generator.answer(question(prompt_token_ids=(index,))) for index in range(100)]
+    held = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert len(answers) == 100
+    assert held < 100 * 2000

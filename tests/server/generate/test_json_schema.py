@@ -12,6 +12,7 @@ from tests.server.generate.schemas import SCHEMAS, Schema
 from understudy.server.generate import Constraint, ConstraintError, text_for
 from understudy.server.generate.schema import SchemaDocument
 from understudy.server.generate.schema.conforms import Checker
+from understudy.server.generate.work import Work
 
 _FORMATS = jsonschema.Draft202012Validator.FORMAT_CHECKER
 
@@ -47,7 +48,7 @@ def test_a_text_satisfies_its_schema(schema: Schema, seed: int) -> None:
 ))  # fmt: skip
 def test_the_checker_agrees_with_an_independent_validator(schema: Schema, value: object) -> None:
     """On any value, whether it fits or not."""
-    fits = Checker(SchemaDocument(schema)).conforms(value, schema)
+    fits = Checker(SchemaDocument(schema, Work())).conforms(value, schema)
     assert fits == jsonschema.Draft202012Validator(schema).is_valid(value)
 
 

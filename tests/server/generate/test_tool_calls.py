@@ -41,20 +41,13 @@ def test_calls_are_of_tools_that_exist_with_arguments_that_fit(
 
 @given(tools=TOOLS, seed=st.integers(0, 99))
 def test_the_text_holds_the_very_calls(tools: list[Tool], seed: int) -> None:
-    """What vLLM's parsers read from the text is what was called: hermes' tags, a guided list, a named function's arguments."""
+    """What vLLM's parser `hermes` reads from the text is what was called."""
     calls = tool_calls(tools, "required", parallel=True, rng=Random(seed))
     expected = [(call.name, call.arguments_json) for call in calls]
-    hermes = re.findall(
-        r"<tool_call>(.*?)</tool_call>", tool_call_text(calls, "required", "hermes"), re.DOTALL
-    )
-    objects = [json.loads(found) for found in hermes]
-    told = [(one["name"], json.dumps(one["arguments"], ensure_ascii=False)) for one in objects]
-    listed = json.loads(tool_call_text(calls, "required", "json"))
-    assert [(one["name"], json.dumps(one["parameters"], ensure_ascii=False)) for one in listed] == expected
-    assert "".join(arguments for _, arguments in expected[:1]) == tool_call_text(
-        calls[:1], NamedTool(calls[0].name), "json"
-    )
+    hermes = re.findall(r"<tool_call>(.*?)</tool_call>", tool_call_text(calls, "required"), re.DOTALL)
     if all("</tool_call>" not in arguments for _, arguments in expected):
+        objects = [json.loads(found) for found in hermes]
+        told = [(one["name"], json.dumps(one["arguments"], ensure_ascii=False)) for one in objects]
         assert told == expected
 
 

@@ -3,7 +3,7 @@
 from understudy.server.generate.choose import GENERATORS, make_generator
 from understudy.server.generate.constraint import Constraint, text_for
 from understudy.server.generate.constraint_error import ConstraintError
-from understudy.server.generate.keyed_random import keyed_random, question_key
+from understudy.server.generate.keyed_random import keyed_random, prompt_digest, question_key
 from understudy.server.generate.log_probabilities import (
     TokenLogprobs,
     logprob_of,
@@ -17,13 +17,14 @@ from understudy.server.generate.tool_calls import (
     Tool,
     ToolCall,
     ToolChoice,
-    ToolStyle,
     tool_call_text,
     tool_calls,
 )
+from understudy.server.generate.work import MAX_WORK_UNITS, Work
 
 __all__ = [
     "GENERATORS",
+    "MAX_WORK_UNITS",
     "Answer",
     "Constraint",
     "ConstraintError",
@@ -35,12 +36,13 @@ __all__ = [
     "Tool",
     "ToolCall",
     "ToolChoice",
-    "ToolStyle",
+    "Work",
     "keyed_random",
     "logprob_of",
     "logprobs_for",
     "make_generator",
     "parse_output_length",
+    "prompt_digest",
     "prompt_logprobs_for",
     "question_key",
     "text_for",

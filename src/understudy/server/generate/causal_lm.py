@@ -2,16 +2,17 @@
 
 import math
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate, count
 from pathlib import Path
+from random import Random
 from types import ModuleType
 from typing import Any
 
 from understudy.errors import InputError, UsageError
 from understudy.server.generate.grown_answer import FixedAnswer
 from understudy.server.generate.keyed_random import keyed_random, question_key
-from understudy.server.generate.masks import Masks
+from understudy.server.generate.masks import Masks, SharedMasks
 from understudy.server.generate.question import Answer, Question
 from understudy.tokenize import Tokenizer
 
@@ -40,33 +41,52 @@ class CausalLMGenerator:
         self._model = model.eval()
         self._tokenizer = tokenizer
         self._seed = seed
+        self._num_token_ids = int(self._model.get_input_embeddings().weight.shape[0])
+        self._masks = SharedMasks(())
 
     def answer(self, question: Question) -> Answer:
         """Return the model's answer, or the text that the question demands and then the model's words.
 
-        Raises InputError for a question that the model's context has no room for.
+        Raises InputError for a question that the model's context has no room for, and for token ids that it does not know:
+        the served model's vocabulary may be larger.
         """
+        self._check_known("the prompt", question.prompt_token_ids)
+        self._check_known("logit_bias", question.logit_bias)
         context = getattr(self._model.config, "max_position_embeddings", None)
         num_tokens = len(question.prompt_token_ids) + question.max_tokens
         if context is not None and num_tokens > context:
             raise InputError(f"prompt and answer may take {num_tokens:,} tokens; the model reads {context:,}")
-        answer = ModelAnswer(self._torch, self._model, question, self._seed)
+        answer = ModelAnswer(
+            self._torch,
+            self._model,
+            question,
+            Masks(question, self._masks.of(question)),
+            keyed_random(question_key(self._seed, question), "sampling"),
+        )
         if question.text is None:
             return answer
         said = self._tokenizer.encode(question.text, add_special_tokens=False)
         return FixedAnswer(question, said, (answer.tokens(index, 1)[0] for index in count()))
 
+    def _check_known(self, where: str, token_ids: Iterable[int]) -> None:
+        greatest = self._num_token_ids - 1
+        unknown = next((token_id for token_id in token_ids if not 0 <= token_id <= greatest), None)
+        if unknown is not None:
+            raise InputError(f"{where} has the token id {unknown}; the model knows 0 to {greatest:,}")
+
 
 class ModelAnswer:
     """The tokens that a model has said so far, and its keys and values, for the next."""
 
-    def __init__(self, torch: ModuleType, model: Any, question: Question, seed: int) -> None:
+    def __init__(self, torch: ModuleType, model: Any, question: Question, masks: Masks, rng: Random) -> None:
         self._torch = torch
         self._model = model
         self._question = question
-        self._masks = Masks(question, ())
+        self._masks = masks
         self._is_masked = not self._masks.is_open or question.min_tokens > 0
-        self._rng = keyed_random(question_key(seed, question), "sampling")
+        self._rng = rng
+        self._biased = torch.tensor(list(question.logit_bias), dtype=torch.long)
+        self._biases = torch.tensor(list(question.logit_bias.values()), dtype=torch.float32)
         self._said: list[int] = []
         self._unread = list(question.prompt_token_ids)
         self._cache: Any = None
@@ -89,8 +109,7 @@ class ModelAnswer:
 
     def _sampled(self, logits: Any) -> int:
         question = self._question
-        for token_id, bias in question.logit_bias.items():
-            logits[token_id] += bias
+        logits[self._biased] += self._biases
         if self._is_masked:
             vocabulary = range(len(logits))
             logits[[token for token in vocabulary if not self._masks.allows(token, self._said)]] = -math.inf

@@ -23,15 +23,17 @@ def question_key(server_seed: int, question: Question) -> bytes:
         question.sample_index + (seed or 0),
     )
     digest = blake2b(repr(names).encode(), digest_size=KEY_BYTES)
-    digest.update(_packed(question.prompt_token_ids))
+    digest.update(question.prompt_digest or prompt_digest(question.prompt_token_ids))
     return digest.digest()
+
+
+def prompt_digest(token_ids: Sequence[int]) -> bytes:
+    """Return 16 bytes that name a prompt: the costly part of the keys of all samples of it."""
+    packed = struct.pack(f"<{len(token_ids)}q", *token_ids)
+    return blake2b(packed, digest_size=KEY_BYTES).digest()
 
 
 def keyed_random(key: bytes, purpose: str) -> random.Random:
     """Return a source of chance of its own for each purpose under one key."""
     digest = blake2b(purpose.encode(), key=key, digest_size=KEY_BYTES)
     return random.Random(digest.digest())
-
-
-def _packed(token_ids: Sequence[int]) -> bytes:
-    return struct.pack(f"<{len(token_ids)}q", *token_ids)

@@ -4,26 +4,51 @@ At each position the token of rank i has the probability i^-s / (1 + 1/(s-1)), a
 for any vocabulary; s is drawn from the key, and so is the rank of the token that was said.
 """
 
+import functools
 import math
+import struct
 from collections.abc import Sequence
 from hashlib import blake2b
-from typing import NamedTuple
 
 _LEAST_EXPONENT = 1.5
 _EXPONENT_RANGE = 5.0
 
 _UNIT = 2.0**-64
 
+_FOUR_DRAWS = struct.Struct("<4Q").unpack
 
-class TokenLogprobs(NamedTuple):
-    """What is told of one token: its own, and the most likely tokens, best first.
+_SCATTER = 0xFFF
+"""Bits by which tokens beyond the vocabulary are put in an order of their own at each place."""
 
-    `rank` counts from 1. `top` holds at most the vocabulary, and the token itself where its rank is good enough.
+
+class TokenLogprobs:
+    """What is told of one token: its own log probability and rank, counted from 1, and on demand the most likely tokens.
+
+    These are at most the vocabulary, best first, the token itself among them where its rank is good enough. They are worked
+    out whenever they are read: a long prompt has millions.
     """
 
-    logprob: float
-    rank: int
-    top: list[tuple[int, float]]
+    __slots__ = ("_law", "_num_listed", "_token_id", "logprob", "rank")
+
+    def __init__(self, law: "_Law", token_id: int, num_listed: int) -> None:
+        self.logprob = law.logprob(law.rank)
+        self.rank = law.rank
+        self._law = law
+        self._token_id = token_id
+        self._num_listed = num_listed
+
+    def __len__(self) -> int:
+        """How many tokens are told of: the listed, and the token itself where it is not among them."""
+        return self._num_listed + (self.rank > self._num_listed)
+
+    @property
+    def top(self) -> list[tuple[int, float]]:
+        """The most likely tokens with their log probabilities."""
+        token_ids = self._law.others(self._token_id, self._num_listed)
+        if self.rank <= self._num_listed:
+            token_ids.insert(self.rank - 1, self._token_id)
+            del token_ids[self._num_listed :]
+        return list(zip(token_ids, self._law.best(self._num_listed), strict=True))
 
 
 def logprobs_for(
@@ -62,8 +87,10 @@ def logprob_of(
     *,
     greedy: bool = False,
 ) -> float:
-    """Return the log probability of any token at the output position at which `token_id` was said."""
-    assert max(token_id, other_id) < vocabulary_size, "token ids are smaller than the vocabulary"
+    """Return the log probability of any token at the output position at which `token_id` was said.
+
+    Tokens beyond the vocabulary come after all of it, in an order of their own.
+    """
     law = _Law(b"o%d" % position, question_key, vocabulary_size, greedy=greedy)
     return law.logprob(law.rank if other_id == token_id else law.rank_of(other_id, token_id))
 
@@ -72,12 +99,12 @@ def _logprobs(
     token_id: int, place: bytes, key: bytes, top_k: int, vocabulary_size: int, *, greedy: bool
 ) -> TokenLogprobs:
     law = _Law(place, key, vocabulary_size, greedy=greedy)
-    num_listed = vocabulary_size if top_k < 0 else min(top_k, vocabulary_size)
-    token_ids = law.others(token_id, num_listed)
-    if law.rank <= num_listed:
-        token_ids.insert(law.rank - 1, token_id)
-    top = [(listed, law.logprob(rank)) for rank, listed in enumerate(token_ids[:num_listed], start=1)]
-    return TokenLogprobs(law.logprob(law.rank), law.rank, top)
+    return TokenLogprobs(law, token_id, vocabulary_size if top_k < 0 else min(top_k, vocabulary_size))
+
+
+@functools.lru_cache(maxsize=4)
+def _logarithms(count: int) -> list[float]:
+    return [math.log(rank) for rank in range(1, count + 1)]
 
 
 class _Law:
@@ -86,33 +113,44 @@ class _Law:
     The other tokens are told apart by multiples of a step that is prime to their number, so that all differ.
     """
 
+    __slots__ = ("_best", "_exponent", "_first", "_num_others", "_step", "rank")
+
     def __init__(self, place: bytes, key: bytes, vocabulary_size: int, *, greedy: bool) -> None:
-        digest = blake2b(place, key=key, digest_size=32).digest()
-        exponent_draw, rank_draw, self._first, step = (
-            int.from_bytes(digest[start : start + 8], "little") for start in range(0, 32, 8)
-        )
+        draws: tuple[int, int, int, int] = _FOUR_DRAWS(blake2b(place, key=key, digest_size=32).digest())
+        exponent_draw, rank_draw, self._first, step = draws
         self._exponent = _LEAST_EXPONENT + _EXPONENT_RANGE * exponent_draw * _UNIT
         self._best = -math.log1p(1 / (self._exponent - 1))
         share = (rank_draw + 1) * _UNIT
         drawn_rank = int(share ** (-1 / (self._exponent - 1)))
         self.rank = 1 if greedy else min(vocabulary_size, drawn_rank)
-        self._num_others = max(1, vocabulary_size - 1)
-        self._has_others = vocabulary_size > 1
-        self._step = step % self._num_others
-        while math.gcd(self._step, self._num_others) != 1:
+        self._num_others = vocabulary_size - 1
+        self._step = step % max(1, self._num_others) or 1
+        while self._num_others and math.gcd(self._step, self._num_others) != 1:
             self._step += 1
 
     def logprob(self, rank: int) -> float:
         return self._best - self._exponent * math.log(rank)
 
+    def best(self, count: int) -> list[float]:
+        """Return the log probabilities of the first ranks."""
+        best, exponent = self._best, self._exponent
+        return [best - exponent * logarithm for logarithm in _logarithms(count)]
+
     def others(self, token_id: int, count: int) -> list[int]:
         """Return the likeliest tokens that are not `token_id`."""
-        count = min(count, self._num_others) if self._has_others else 0
-        places = ((self._first + index * self._step) % self._num_others for index in range(count))
-        return [place + (place >= token_id) for place in places]
+        num_others = self._num_others
+        if not num_others:
+            return []
+        count = min(count, num_others)
+        start = self._first % num_others
+        places = [at % num_others for at in range(start, start + count * self._step, self._step)]
+        return [place + 1 if place >= token_id else place for place in places]
 
     def rank_of(self, other_id: int, token_id: int) -> int:
-        """Return the rank of a token that is not `token_id`, which was said."""
+        """Return the rank of a token that is not `token_id`, which was said; no two tokens have the same."""
         place = other_id - (other_id > token_id)
+        beyond = place - self._num_others
+        if beyond >= 0:
+            return self._num_others + 2 + (beyond ^ (self._first & _SCATTER))
         index = (place - self._first) * pow(self._step, -1, self._num_others) % self._num_others
         return index + 1 if index + 1 < self.rank else index + 2

@@ -9,12 +9,15 @@ from typing import Protocol
 class Question:
     """One sample of one request: all that an answer may depend on.
 
-    `prompt_text` is None for a prompt of token ids, `last_user_text` for whatever is no chat. `seed` is the request's.
+    `prompt_digest` is that of the token ids, for whoever asks about one prompt several times; None leaves it to be made.
+    Masks are shared between questions that hold the very same `logit_bias`, `bad_words_token_ids` and
+    `allowed_token_ids`, which nobody may change meanwhile. `prompt_text` is None for a prompt of token ids, `last_user_text` for whatever is no chat. `seed` is the request's.
     `max_tokens` is the effective limit; `limits_itself` is False where only the context's length gave it.
     `text` must be said whole and then ended: a structured output or tool calls.
     """
 
     prompt_token_ids: Sequence[int]
+    prompt_digest: bytes | None = None
     max_tokens: int
     model: str = ""
     prompt_text: str | None = None

@@ -8,39 +8,47 @@ from typing import Any
 from understudy.server.generate.constraint_error import ConstraintError
 from understudy.server.generate.grammar.regex import parse_regex
 from understudy.server.generate.grammar.regex_text import write_regex
-from understudy.server.generate.schema import read_schema, write_value
+from understudy.server.generate.json_text import json_text
+from understudy.server.generate.schema import SchemaDocument, read_schema, write_value
 from understudy.server.generate.words import words_text
+from understudy.server.generate.work import Work
+from understudy.wire.limits import MAX_SCHEMA_NESTING, STRUCTURAL_TAG_WRAPPER_NESTING
 
-MAX_TAG_NESTING = 80
-"""vLLM's limit for schemas, and 16 levels for the tags around them (vllm/sampling_params.py, 0.33.0)."""
+MAX_TAG_NESTING = MAX_SCHEMA_NESTING + STRUCTURAL_TAG_WRAPPER_NESTING
+"""The limit for schemas, and further levels for the tags around them."""
 
 _MAX_TAG_CHARACTERS = 262_144
-_MAX_TEXT_CHARACTERS = 200_000
 _MOST_REPEATS = 3
 _MOST_WORDS = 8
 _MAX_TRIES = 20
 
-GrammarWriter = Callable[[str, Random], str]
+_UNITS_OF_A_PART = 5
+_CHARACTERS_OF_A_UNIT = 20
+_EXCLUSIONS_OF_A_UNIT = 8
+
+GrammarWriter = Callable[[str, Random, Work], str]
 
 
-def structural_tag_text(tag: str, rng: Random, write_grammar: GrammarWriter) -> str:
+def structural_tag_text(tag: str, rng: Random, work: Work, write_grammar: GrammarWriter) -> str:
     """Return a text of a structural tag, given as JSON.
 
-    Raises ConstraintError for what is no structural tag, and for what is written in tokens or in a style other than JSON.
+    Raises ConstraintError for what is no structural tag, for what is written in tokens or in a style other than JSON, and
+    where all its parts together take too much work.
     """
     if len(tag) > _MAX_TAG_CHARACTERS:
         raise _invalid(f"it has {len(tag):,} characters, more than {_MAX_TAG_CHARACTERS:,}")
     try:
+        work.spend(len(tag) // _CHARACTERS_OF_A_UNIT)
         document = json.loads(tag)
         if not isinstance(document, dict):
             raise _invalid("it must be an object")
         form = _triggered(document) if "structures" in document else document["format"]
-        return _TagWriter(rng, write_grammar).text(form, 0)
+        return _TagWriter(rng, work, write_grammar).text(form, 0)
     except KeyError as error:
         raise _invalid(f"{error} is missing") from None
     except RecursionError:
         raise _invalid("it is nested too deeply") from None
-    except (ValueError, TypeError, AttributeError, IndexError):
+    except (ValueError, TypeError, AttributeError, IndexError, OverflowError):
         raise _invalid("it is not of the form that a structural tag has") from None
 
 
@@ -62,16 +70,17 @@ def _triggered(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class _TagWriter:
-    """Writes formats; `_room` is how much may still come: each part counts what it holds, and one more."""
+    """Writes formats; a part that comes again and again is read once."""
 
-    def __init__(self, rng: Random, write_grammar: GrammarWriter) -> None:
+    def __init__(self, rng: Random, work: Work, write_grammar: GrammarWriter) -> None:
         self._rng = rng
-        self._room = _MAX_TEXT_CHARACTERS
+        self._work = work
+        self._schemas: dict[int, SchemaDocument] = {}
         self._writers: dict[str, Callable[[Mapping[str, Any], int], str]] = {
             "const_string": lambda form, _: str(form["value"]),
             "json_schema": lambda form, _: self._json(form),
-            "grammar": lambda form, _: write_grammar(form["grammar"], rng),
-            "regex": lambda form, _: write_regex(parse_regex(form["pattern"]), rng),
+            "grammar": lambda form, _: write_grammar(form["grammar"], rng, work),
+            "regex": lambda form, _: write_regex(parse_regex(form["pattern"], work), rng, work),
             "any_text": lambda form, _: self._any_text(form),
             "sequence": lambda form, depth: "".join(self.text(part, depth) for part in form["elements"]),
             "or": lambda form, depth: self.text(rng.choice(form["elements"]), depth),
@@ -91,22 +100,24 @@ class _TagWriter:
             raise _invalid("it is nested too deeply")
         kind = form["type"]
         if kind not in self._writers:
-            raise _invalid(f"the format {kind!r} is not supported")
+            raise _invalid(f"the format {str(kind)[:40]!r} is not supported")
         text = self._writers[kind](form, depth + 1)
-        self._room -= 1 + len(text)
-        if self._room < 0:
-            raise _invalid(f"its text has more than {_MAX_TEXT_CHARACTERS:,} characters and parts")
+        self._work.spend(_UNITS_OF_A_PART + len(text) // _CHARACTERS_OF_A_UNIT)
         return text
 
     def _json(self, form: Mapping[str, Any]) -> str:
         if form.get("style", "json") != "json":
             raise _invalid(f"the style {form['style']!r} is not supported")
-        return json.dumps(write_value(read_schema(form["json_schema"]), self._rng), ensure_ascii=False)
+        if id(form) not in self._schemas:
+            self._schemas[id(form)] = read_schema(form["json_schema"], self._work)
+        return json_text(write_value(self._schemas[id(form)], self._rng))
 
     def _any_text(self, form: Mapping[str, Any]) -> str:
+        excludes = form.get("excludes", ())
         for _ in range(_MAX_TRIES):
+            self._work.spend(_UNITS_OF_A_PART + len(excludes) // _EXCLUSIONS_OF_A_UNIT)
             text = words_text(self._rng, self._rng.randint(1, _MOST_WORDS))[: form.get("max_chars")]
-            if not any(excluded in text for excluded in form.get("excludes", ())):
+            if not any(excluded in text for excluded in excludes):
                 return text
         return ""
 
@@ -125,8 +136,6 @@ class _TagWriter:
         return self._repeated(form["content"], lowest, most, depth)
 
     def _repeated(self, content: Mapping[str, Any], lowest: int, highest: int, depth: int) -> str:
-        if lowest > _MAX_TEXT_CHARACTERS:
-            raise _invalid(f"it repeats a part more than {_MAX_TEXT_CHARACTERS:,} times")
         return "".join(self.text(content, depth) for _ in range(self._rng.randint(lowest, highest)))
 
     def _separated_tags(self, form: Mapping[str, Any], depth: int) -> str:
@@ -145,6 +154,7 @@ class _TagWriter:
 
     def _dispatched(self, form: Mapping[str, Any], depth: int) -> str:
         rules = form["rules"]
+        self._work.spend(len(rules) // _EXCLUSIONS_OF_A_UNIT)
         before = self._free_text([pattern for pattern, _ in rules])
         if not rules or self._rng.random() < 0.5:
             return before

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Literal, TypeAlias
 
-from understudy.server.generate.constraint import json_text
+from understudy.server.generate.constraint_error import malformed_is_refused
+from understudy.server.generate.json_text import json_text
 from understudy.server.generate.schema import read_schema, write_value
+from understudy.server.generate.work import Work
 
 AUTO_CALL_SHARE = 0.5
 """The chance that a model that may call tools does."""
@@ -32,14 +34,6 @@ class NamedTool:
 
 ToolChoice: TypeAlias = Literal["none", "auto", "required"] | NamedTool
 
-ToolStyle: TypeAlias = Literal["hermes", "json"]
-"""How calls are said.
-
-`hermes`: `<tool_call>` around a JSON object with name and arguments; in vLLM 0.33 this parser reads it for every choice.
-`json`: what vLLM's guided decoding demands of a parser without a structural tag of its own: for `required` a JSON list
-of objects with name and parameters, for a named function its arguments alone, for `auto` as `hermes`.
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
@@ -55,7 +49,8 @@ def tool_calls(
     """Return the calls that a model makes, none if it answers in words.
 
     A named function is called once, `required` calls at least one, `auto` tosses a coin. Where `parallel` calls are
-    allowed there may be two. Raises ConstraintError for parameters that no arguments can satisfy.
+    allowed there may be two. Raises ConstraintError for parameters that no arguments can satisfy, or whose arguments take
+    more than MAX_WORK_UNITS.
     """
     if tool_choice == "none" or not tools:
         return []
@@ -68,19 +63,18 @@ def tool_calls(
 
 
 def _call(tool: Tool, rng: Random) -> ToolCall:
-    parameters = {"properties": {}, **(tool.parameters or {}), "type": "object"}
-    return ToolCall(tool.name, json_text(write_value(read_schema(parameters), rng)))
+    with malformed_is_refused(f"parameters of {tool.name}"):
+        parameters = {"properties": {}, **(tool.parameters or {}), "type": "object"}
+        return ToolCall(tool.name, json_text(write_value(read_schema(parameters, Work()), rng)))
 
 
-def tool_call_text(calls: Sequence[ToolCall], tool_choice: ToolChoice, style: ToolStyle) -> str:
-    """Return the text in which a model says the calls, and from which vLLM's parser gets the very same calls."""
-    if style == "hermes" or tool_choice == "auto":
-        separator = "\n" if tool_choice == "auto" else ""
-        return separator.join(
-            f'<tool_call>\n{{"name": {json_text(call.name)}, "arguments": {call.arguments_json}}}\n</tool_call>'
-            for call in calls
-        )
-    if isinstance(tool_choice, NamedTool):
-        return "".join(call.arguments_json for call in calls)
-    spelled = (f'{{"name": {json_text(call.name)}, "parameters": {call.arguments_json}}}' for call in calls)
-    return f"[{', '.join(spelled)}]"
+def tool_call_text(calls: Sequence[ToolCall], tool_choice: ToolChoice) -> str:
+    """Return the text in which a model says the calls, and from which vLLM's parser `hermes` gets the very same calls.
+
+    In vLLM 0.33 that parser reads `<tool_call>` around a JSON object with name and arguments for every choice.
+    """
+    separator = "\n" if tool_choice == "auto" else ""
+    return separator.join(
+        f'<tool_call>\n{{"name": {json_text(call.name)}, "arguments": {call.arguments_json}}}\n</tool_call>'
+        for call in calls
+    )

@@ -6,7 +6,7 @@ from itertools import chain, cycle
 from understudy.server.generate.dataset import AnswerDataset
 from understudy.server.generate.grown_answer import FixedAnswer, GrownAnswer
 from understudy.server.generate.keyed_random import keyed_random, question_key
-from understudy.server.generate.masks import Masks
+from understudy.server.generate.masks import Masks, SharedMasks
 from understudy.server.generate.output_length import OutputLength
 from understudy.server.generate.question import Answer, Question
 from understudy.tokenize import Tokenizer
@@ -24,20 +24,20 @@ class WordGenerator:
 
     def __init__(self, tokenizer: Tokenizer, voice: Voice, *, seed: int = 0) -> None:
         self._tokenizer = tokenizer
-        self._words = tokenizer.answer_token_ids()
+        self._masks = SharedMasks(tokenizer.answer_token_ids())
         self._voice = voice
         self._seed = seed
 
     def answer(self, question: Question) -> Answer:
         """Return the answer; its tokens are made when they are read."""
         key = question_key(self._seed, question)
-        masks = Masks(question, self._words)
-        words = masks.word_stream(keyed_random(key, "words"))
+        masks = Masks(question, self._masks.of(question))
+        words = masks.word_stream(lambda: keyed_random(key, "words"))
         if question.text is not None:
             token_ids = self._tokenizer.encode(question.text, add_special_tokens=False)
             return FixedAnswer(question, token_ids, words)
         proposals, end = self._voice(question, key, words)
-        substitutes = words if masks.is_open else masks.word_stream(keyed_random(key, "substitutes"))
+        substitutes = words if masks.is_open else masks.word_stream(lambda: keyed_random(key, "substitutes"))
         return GrownAnswer(question, masks, proposals, substitutes=substitutes, end=end)
 
 

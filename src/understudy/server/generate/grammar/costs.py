@@ -17,15 +17,18 @@ from understudy.server.generate.grammar.expression import (
     Sequence,
     children,
 )
+from understudy.server.generate.work import Work
+
+_UNITS_OF_A_NODE = 2
 
 
-def least_costs(root: Expression, rules: Rules) -> dict[int, int]:
+def least_costs(root: Expression, rules: Rules, work: Work) -> dict[int, int]:
     """Return the costs of all nodes under `root` by their identity; those that never end are missing.
 
     A node costs one more than what it is made of, and a literal one more than its characters: more than the length of its
     shortest text.
     """
-    nodes, parents = _reachable(root, rules)
+    nodes, parents = _reachable(root, rules, work)
     missing = {key: len(node.parts) for key, node in nodes.items() if isinstance(node, Sequence)}
     sums = dict.fromkeys(missing, 1)
     ties = count()
@@ -50,14 +53,18 @@ def least_costs(root: Expression, rules: Rules) -> dict[int, int]:
     return costs
 
 
-def _reachable(root: Expression, rules: Rules) -> tuple[dict[int, Expression], dict[int, list[int]]]:
+def _reachable(
+    root: Expression, rules: Rules, work: Work
+) -> tuple[dict[int, Expression], dict[int, list[int]]]:
     """Return all nodes by identity, and for each the nodes that it is a part of, once for each time."""
     nodes = {id(root): root}
     parents: dict[int, list[int]] = {id(root): []}
     pending = [root]
     while pending:
         node = pending.pop()
-        for child in children(node, rules):
+        parts = children(node, rules)
+        work.spend(_UNITS_OF_A_NODE * (1 + len(parts)))
+        for child in parts:
             if id(child) not in nodes:
                 nodes[id(child)] = child
                 parents[id(child)] = []

@@ -11,6 +11,7 @@ from understudy.server.generate.grammar.reader import (
     unescaped,
 )
 from understudy.server.generate.grammar.regex import parse_regex
+from understudy.server.generate.work import Work
 
 ROOT = "root"
 
@@ -28,11 +29,15 @@ _TOKENS = re.compile(
 )
 
 
-def parse_ebnf(grammar: str) -> tuple[Expression, Rules]:
+def parse_ebnf(grammar: str, work: Work) -> tuple[Expression, Rules]:
     """Return the start and the rules of a grammar. Raises ConstraintError for what is not understood."""
     reader = ExpressionReader(
-        tokenize_grammar(_TOKENS, grammar),
-        {"STRING": lambda text: Literal(unescaped(text[1:-1])), "CLASS": parse_regex, "NAME": Rule},
+        tokenize_grammar(_TOKENS, grammar, work),
+        {
+            "STRING": lambda text: Literal(unescaped(text[1:-1])),
+            "CLASS": lambda text: parse_regex(text, work),
+            "NAME": Rule,
+        },
     )
     rules: dict[str, Expression] = {}
     while reader.token.kind != "END":

@@ -16,7 +16,7 @@ class Literal:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Characters:
-    """One character out of ranges of code points, both ends included; never empty."""
+    """One character out of ranges of code points: both ends included, in order, apart from each other, at least one."""
 
     ranges: tuple[tuple[int, int], ...]
 

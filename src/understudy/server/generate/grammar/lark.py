@@ -12,8 +12,11 @@ from understudy.server.generate.grammar.reader import (
     unescaped,
 )
 from understudy.server.generate.grammar.regex import parse_regex
+from understudy.server.generate.work import Work
 
 START = "start"
+
+_UNITS_OF_A_LETTER = 2
 
 _TOKENS = re.compile(
     r"""
@@ -59,17 +62,24 @@ _IMPORT = re.compile(
 )
 
 
-def parse_lark(grammar: str) -> tuple[Expression, Rules]:
+def parse_lark(grammar: str, work: Work) -> tuple[Expression, Rules]:
     """Return the start and the rules of a grammar. What it ignores is never written.
 
     Raises ConstraintError for what is not understood: templates, inline JSON schemas, special tokens, other imports.
     """
-    atoms = {"STRING": _string, "REGEX": _regex, "NAME": Rule}
-    reader = ExpressionReader(tokenize_grammar(_TOKENS, grammar), {**atoms, "CLASS": parse_regex})
+    reader = ExpressionReader(
+        tokenize_grammar(_TOKENS, grammar, work),
+        {
+            "STRING": lambda text: _string(text, work),
+            "REGEX": lambda text: _regex(text, work),
+            "CLASS": lambda text: parse_regex(text, work),
+            "NAME": Rule,
+        },
+    )
     rules: dict[str, Expression] = {}
     while reader.token.kind != "END":
         if reader.token.kind == "DIRECTIVE":
-            rules.update(_imported(reader.take()))
+            rules.update(_imported(reader.take(), work))
         elif reader.is_definition:
             name, body = reader.definition()
             if name in rules:
@@ -81,21 +91,22 @@ def parse_lark(grammar: str) -> tuple[Expression, Rules]:
     return rules[START], rules
 
 
-def _string(text: str) -> Expression:
+def _string(text: str, work: Work) -> Expression:
     literal = unescaped(text.removesuffix("i")[1:-1])
     if not text.endswith("i"):
         return Literal(literal)
+    work.spend(_UNITS_OF_A_LETTER * len(literal))
     return Sequence(tuple(Choice((Literal(letter.lower()), Literal(letter.upper()))) for letter in literal))
 
 
-def _regex(text: str) -> Expression:
+def _regex(text: str, work: Work) -> Expression:
     pattern, _, flags = text[1:].rpartition("/")
     if "x" in flags:
         raise grammar_error("the flag x of a regular expression is not supported")
-    return parse_regex(f"(?i:{pattern})" if "i" in flags else pattern)
+    return parse_regex(f"(?i:{pattern})" if "i" in flags else pattern, work)
 
 
-def _imported(directive: Token) -> Rules:
+def _imported(directive: Token, work: Work) -> Rules:
     """Return the terminals that a directive imports; what is ignored needs no rule."""
     text = re.sub(r"//.*", "", directive.text).strip()
     if text.startswith("%ignore"):
@@ -107,4 +118,4 @@ def _imported(directive: Token) -> Rules:
     unknown = [name for name in names if name not in _COMMON]
     if unknown:
         raise grammar_error(f"line {directive.line}: there is no common.{unknown[0]}")
-    return {found["alias"] or name: parse_regex(_COMMON[name]) for name in names}
+    return {found["alias"] or name: parse_regex(_COMMON[name], work) for name in dict.fromkeys(names)}

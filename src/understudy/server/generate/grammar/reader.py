@@ -14,9 +14,12 @@ from understudy.server.generate.grammar.expression import (
     Rules,
     Sequence,
 )
+from understudy.server.generate.work import Work
 
 MAX_GRAMMAR_CHARACTERS = 65_536
 MAX_GRAMMAR_NESTING = 64
+
+_UNITS_OF_A_TOKEN = 2
 
 _ESCAPE = re.compile(r"\\(x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8}|.)", re.DOTALL)
 _ESCAPED = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f", "0": "\0"}
@@ -37,7 +40,7 @@ def grammar_error(reason: str) -> ConstraintError:
     return ConstraintError(f"Invalid grammar specification: {reason}")
 
 
-def tokenize_grammar(pattern: re.Pattern[str], grammar: str) -> Iterator[Token]:
+def tokenize_grammar(pattern: re.Pattern[str], grammar: str, work: Work) -> Iterator[Token]:
     """Yield the tokens of a grammar; `pattern` names their kinds, and SPACE what counts for nothing."""
     if len(grammar) > MAX_GRAMMAR_CHARACTERS:
         raise grammar_error(f"it has {len(grammar):,} characters, more than {MAX_GRAMMAR_CHARACTERS:,}")
@@ -47,6 +50,7 @@ def tokenize_grammar(pattern: re.Pattern[str], grammar: str) -> Iterator[Token]:
         found = pattern.match(grammar, position)
         if found is None or found.lastgroup is None:
             raise grammar_error(f"line {line}: {grammar[position : position + 20]!r} is not understood")
+        work.spend(_UNITS_OF_A_TOKEN)
         if found.lastgroup != "SPACE":
             yield Token(found.lastgroup, found[0], line)
         line += found[0].count("\n")
@@ -75,6 +79,7 @@ class ExpressionReader:
         self._tokens = [*tokens, Token("END", "", 0), Token("END", "", 0)]
         self._at = 0
         self._atoms = atoms
+        self._read: dict[tuple[str, str], Expression] = {}
         self._nesting = 0
 
     @property
@@ -122,7 +127,7 @@ class ExpressionReader:
     def _atom(self) -> Expression:
         token = self.take()
         if token.kind in self._atoms:
-            return self._ranged(token) if self.token.kind == "RANGE" else self._atoms[token.kind](token.text)
+            return self._ranged(token) if self.token.kind == "RANGE" else self._of(token)
         self._nesting += 1
         if self._nesting > MAX_GRAMMAR_NESTING:
             raise grammar_error(f"groups nest more than {MAX_GRAMMAR_NESTING} deep")
@@ -132,6 +137,13 @@ class ExpressionReader:
         self.take()
         self._nesting -= 1
         return inner if token.text == "(" else Repeat(inner, 0, 1)
+
+    def _of(self, token: Token) -> Expression:
+        """Return what a token stands for, the same for the same text."""
+        key = (token.kind, token.text)
+        if key not in self._read:
+            self._read[key] = self._atoms[token.kind](token.text)
+        return self._read[key]
 
     def _ranged(self, first: Token) -> Expression:
         self.take()

@@ -18,9 +18,13 @@ from understudy.server.generate.grammar.expression import (
     Sequence,
     complement,
 )
+from understudy.server.generate.work import Work
 
-MAX_REGEX_CHARACTERS = 16_384
+MAX_REGEX_CHARACTERS = 8_192
 MAX_REGEX_NESTING = 64
+
+_UNITS_OF_A_PATTERN = 25
+_UNITS_OF_A_CHARACTER = 2
 
 _parser: Any = importlib.import_module("re._parser")
 """The tree that Python's own compiler starts from; it has no public name."""
@@ -48,11 +52,10 @@ _NOT_REGULAR = {
     "ASSERT_NOT": "a look around",
 }
 
-_PROBE = re.compile(r"\\.|\[(?:\\.|[^\]\\])*\]|(\(\?)<(?=[A-Za-z_])", re.DOTALL)
+_PROBE = re.compile(r"\\.|\[(?:\\.|[^\]\\])*\]?|(\(\?)<(?=[A-Za-z_])", re.DOTALL)
 
 
-@functools.lru_cache(maxsize=16)
-def parse_regex(pattern: str) -> Expression:
+def parse_regex(pattern: str, work: Work) -> Expression:
     r"""Return the tree of a regular expression; \d, \s and \w mean ASCII only, as in JSON schema.
 
     Raises ConstraintError for one that is wrong, too long or too deep, and for what is not regular: look-arounds,
@@ -60,6 +63,12 @@ def parse_regex(pattern: str) -> Expression:
     """
     if len(pattern) > MAX_REGEX_CHARACTERS:
         raise _refused(f"it has {len(pattern):,} characters, more than {MAX_REGEX_CHARACTERS:,}")
+    work.spend(_UNITS_OF_A_PATTERN + _UNITS_OF_A_CHARACTER * len(pattern))
+    return _parsed(pattern)
+
+
+@functools.lru_cache(maxsize=16)
+def _parsed(pattern: str) -> Expression:
     if _nesting(pattern) > MAX_REGEX_NESTING:
         raise _refused(f"its groups nest more than {MAX_REGEX_NESTING} deep")
     named = _PROBE.sub(lambda found: "(?P<" if found[1] else found[0], pattern)
@@ -91,13 +100,7 @@ class _Reader:
 
     def __init__(self, *, ignores_case: bool) -> None:
         self._ignores_case = ignores_case
-
-    def sequence(self, items: Any) -> Expression:
-        parts = tuple(self._item(str(operation), argument) for operation, argument in items)
-        return parts[0] if len(parts) == 1 else Sequence(parts)
-
-    def _item(self, operation: str, argument: Any) -> Expression:
-        readers: dict[str, Callable[[Any], Expression]] = {
+        self._readers: dict[str, Callable[[Any], Expression]] = {
             "LITERAL": self._literal,
             "NOT_LITERAL": lambda code_point: self._characters(complement(((code_point, code_point),))),
             "ANY": lambda _argument: Characters(complement(_NEWLINE)),
@@ -110,9 +113,15 @@ class _Reader:
             "POSSESSIVE_REPEAT": self._repeat,
             "AT": self._edge,
         }
-        if operation not in readers:
+
+    def sequence(self, items: Any) -> Expression:
+        parts = tuple(self._item(str(operation), argument) for operation, argument in items)
+        return parts[0] if len(parts) == 1 else Sequence(parts)
+
+    def _item(self, operation: str, argument: Any) -> Expression:
+        if operation not in self._readers:
             raise _refused(f"{_NOT_REGULAR.get(operation, operation)} is not supported")
-        return readers[operation](argument)
+        return self._readers[operation](argument)
 
     def _literal(self, code_point: int) -> Expression:
         text = chr(code_point)
@@ -155,9 +164,14 @@ class _Reader:
                     ranges.extend(_CATEGORIES[str(argument)])
                 case other:
                     raise _refused(f"{other} in a class is not supported")
-        return self._characters(complement(tuple(ranges)) if is_negated else tuple(ranges))
+        return self._characters(complement(tuple(ranges)) if is_negated else _in_order(ranges))
 
     def _characters(self, ranges: tuple[tuple[int, int], ...]) -> Expression:
         if not ranges:
             raise _refused("a class excludes every character")
         return Characters(ranges)
+
+
+def _in_order(ranges: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Return the same characters as ranges in order, none of which touches another."""
+    return complement(complement(tuple(ranges)))

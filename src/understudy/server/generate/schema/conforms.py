@@ -1,17 +1,15 @@
 """Whether a JSON value satisfies a schema, as far as our writer knows its keywords."""
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
 from understudy.server.generate.constraint_error import ConstraintError
 from understudy.server.generate.grammar.match import Matcher
-from understudy.server.generate.grammar.regex import parse_regex
 from understudy.server.generate.schema.document import Schema, SchemaDocument
+from understudy.server.generate.work import Work
 
 _MAX_NESTING = 150
-_MAX_STEPS = 100_000
 
 
 class Checker:
@@ -19,18 +17,22 @@ class Checker:
 
     def __init__(self, document: SchemaDocument) -> None:
         self._document = document
-        self._steps = 0
+        self._work = document.work
         self._nesting = 0
-        self._listed: dict[int, frozenset[str]] = {}
+        self._listed: dict[int, frozenset[Hashable]] = {}
+        self._taken: set[tuple[int, int]] = set()
+
+    def took(self, item: object, schema: Schema) -> None:
+        """Note that the item, this very object, is listed in the schema: nobody need look for it."""
+        self._taken.add((id(schema), id(item)))
 
     def conforms(self, value: object, schema: Schema) -> bool:
-        """Whether the value satisfies the schema. Raises ConstraintError where that takes too long to find out."""
+        """Whether the value satisfies the schema. Raises ConstraintError for a schema of a wrong shape or too deep."""
         schema = self._document.checked(schema)
         if isinstance(schema, bool):
             return schema
-        self._steps += 1
         self._nesting += 1
-        if self._steps > _MAX_STEPS or self._nesting > _MAX_NESTING:
+        if self._nesting > _MAX_NESTING:
             raise ConstraintError("the JSON schema is too complex")
         fits = (
             self._has_type(value, schema)
@@ -48,17 +50,21 @@ class Checker:
         return bool(type_names(value).intersection([named] if isinstance(named, str) else named))
 
     def _is_listed(self, value: object, schema: Mapping[str, Any]) -> bool:
-        if "const" in schema and canonical(schema["const"]) != canonical(value):
+        if "const" in schema and self._key(schema["const"]) != self._key(value):
             return False
-        if "enum" not in schema:
+        if "enum" not in schema or (id(schema), id(value)) in self._taken:
             return True
         if id(schema) not in self._listed:
-            self._listed[id(schema)] = frozenset(canonical(listed) for listed in schema["enum"])
-        return canonical(value) in self._listed[id(schema)]
+            self._work.spend(len(schema["enum"]))
+            self._listed[id(schema)] = frozenset(self._key(listed) for listed in schema["enum"])
+        return self._key(value) in self._listed[id(schema)]
+
+    def _key(self, value: object) -> Hashable:
+        return equality_key(value, self._work)
 
     def _meets_bounds(self, value: object, schema: Mapping[str, Any]) -> bool:
         checks: dict[type, Callable[[Any, Mapping[str, Any]], bool]] = {
-            str: _string_fits,
+            str: self._string_fits,
             int: number_fits,
             float: number_fits,
             list: self._array_fits,
@@ -83,10 +89,18 @@ class Checker:
             return False
         return "if" not in schema or fits(schema.get("then" if fits(schema["if"]) else "else", True))
 
+    def _string_fits(self, value: str, schema: Mapping[str, Any]) -> bool:
+        if not schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", len(value)):
+            return False
+        if "pattern" not in schema:
+            return True
+        pattern = self._document.pattern(schema["pattern"])
+        return Matcher(value, self._work).fits_somewhere(pattern)
+
     def _array_fits(self, value: Sequence[object], schema: Mapping[str, Any]) -> bool:
         if not schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", len(value)):
             return False
-        if schema.get("uniqueItems") and len({canonical(item) for item in value}) < len(value):
+        if schema.get("uniqueItems") and len({self._key(item) for item in value}) < len(value):
             return False
         if "contains" in schema:
             num_found = sum(self.conforms(item, schema["contains"]) for item in value)
@@ -108,25 +122,24 @@ class Checker:
             and all(
                 self.conforms(member, other)
                 for name, member in value.items()
-                for other in property_schemas(schema, name)
+                for other in property_schemas(schema, name, self._document)
             )
         )
 
 
-def canonical(value: object) -> str:
-    """Return a text that is the same for values that JSON schema calls equal: 1 and 1.0 are, 1 and true are not."""
-    return json.dumps(_normal(value), sort_keys=True)
-
-
-def _normal(value: object) -> object:
+def equality_key(value: object, work: Work) -> Hashable:
+    """Return what is the same for values that JSON schema calls equal: 1 and 1.0 are, 1 and true are not."""
     match value:
-        case float() if value.is_integer():
-            return int(value)
+        case bool():
+            return (value,)
         case list():
-            return [_normal(item) for item in value]
+            work.spend(1 + len(value))
+            return ("array", *(equality_key(item, work) for item in value))
         case dict():
-            return {name: _normal(member) for name, member in value.items()}
+            work.spend(1 + len(value))
+            return frozenset((name, equality_key(member, work)) for name, member in value.items())
         case _:
+            assert isinstance(value, Hashable), "what is neither an object nor an array is a plain value"
             return value
 
 
@@ -159,12 +172,12 @@ def item_schema(schema: Mapping[str, Any], index: int) -> Schema:
     return found
 
 
-def property_schemas(schema: Mapping[str, Any], name: str) -> list[Schema]:
+def property_schemas(schema: Mapping[str, Any], name: str, document: SchemaDocument) -> list[Schema]:
     """Return all the schemas that a property of that name must satisfy."""
     named = schema.get("properties", {})
     found: list[Schema] = [named[name]] if name in named else []
     for pattern, member in schema.get("patternProperties", {}).items():
-        if Matcher(name).fits_somewhere(parse_regex(pattern)):
+        if Matcher(name, document.work).fits_somewhere(document.pattern(pattern)):
             found.append(member)
     return found or [schema.get("additionalProperties", True)]
 
@@ -192,9 +205,3 @@ def is_multiple(value: float, step: float) -> bool:
         return (value / step).is_integer()
     except OverflowError:
         return Fraction(value) % Fraction(step) == 0
-
-
-def _string_fits(value: str, schema: Mapping[str, Any]) -> bool:
-    if not schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", len(value)):
-        return False
-    return "pattern" not in schema or Matcher(value).fits_somewhere(parse_regex(schema["pattern"]))

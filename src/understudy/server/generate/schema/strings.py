@@ -7,24 +7,30 @@ from typing import Any
 
 from understudy.server.generate.constraint_error import ConstraintError
 from understudy.server.generate.grammar.match import Matcher
-from understudy.server.generate.grammar.regex import parse_regex
 from understudy.server.generate.grammar.regex_text import write_regex
 from understudy.server.generate.schema.dead_end import DeadEnd
+from understudy.server.generate.schema.document import SchemaDocument
 from understudy.server.generate.words import words_text
+from understudy.server.generate.work import WorkLimitError
 
 MAX_STRING_CHARACTERS = 65_536
 
 _MAX_TRIES = 20
 _USUAL_WORDS = 4
 
+_UNITS_OF_A_FORMAT = 10
+_CHARACTERS_OF_A_UNIT = 8
+
 Part = Mapping[str, Any]
 
 
-def write_string(parts: Sequence[Part], rng: Random) -> str:
+def write_string(parts: Sequence[Part], rng: Random, document: SchemaDocument) -> str:
     """Return a string that meets the lengths, patterns and formats of all parts.
 
     Raises DeadEnd if none is found, ConstraintError if even the shortest is too long.
     """
+    work = document.work
+    work.spend(len(parts))
     shortest = int(max((part["minLength"] for part in parts if "minLength" in part), default=0))
     longest = int(
         min((part["maxLength"] for part in parts if "maxLength" in part), default=MAX_STRING_CHARACTERS)
@@ -32,27 +38,36 @@ def write_string(parts: Sequence[Part], rng: Random) -> str:
     if shortest > MAX_STRING_CHARACTERS:
         raise ConstraintError(f"a string of {shortest:,} characters is longer than {MAX_STRING_CHARACTERS:,}")
     lengths = range(shortest, longest + 1)
-    patterns = [parse_regex(part["pattern"]) for part in parts if "pattern" in part]
+    patterns = [document.pattern(part["pattern"]) for part in parts if "pattern" in part]
     formats = [part["format"] for part in parts if part.get("format") in FORMATS]
     if formats:
         for _ in range(_MAX_TRIES):
+            work.spend(_UNITS_OF_A_FORMAT)
             text = FORMATS[formats[0]](rng)
-            if len(text) in lengths and all(Matcher(text).fits_somewhere(pattern) for pattern in patterns):
+            if len(text) in lengths and all(
+                Matcher(text, work).fits_somewhere(pattern) for pattern in patterns
+            ):
                 return text
     if patterns:
         try:
-            return write_regex(patterns[0], rng, also=patterns[1:], lengths=lengths)
+            return write_regex(patterns[0], rng, work, also=patterns[1:], lengths=lengths)
+        except WorkLimitError:
+            raise
         except ConstraintError:
             raise DeadEnd from None
     if not lengths or formats:
         raise DeadEnd
+    work.spend(lengths.start // _CHARACTERS_OF_A_UNIT)
     return _words(lengths, rng)
 
 
 def _words(lengths: range, rng: Random) -> str:
-    text = words_text(rng, rng.randint(1, _USUAL_WORDS))
-    while len(text) < lengths.start:
-        text = f"{text} {words_text(rng, _USUAL_WORDS)}"
+    words = [words_text(rng, rng.randint(1, _USUAL_WORDS))]
+    length = len(words[0])
+    while length < lengths.start:
+        words.append(words_text(rng, _USUAL_WORDS))
+        length += 1 + len(words[-1])
+    text = " ".join(words)
     if len(text) >= lengths.stop:
         text = text[: lengths.stop - 1]
     return text

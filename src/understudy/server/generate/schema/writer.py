@@ -1,17 +1,16 @@
 """Writes a value that satisfies a schema: chooses among its branches, and goes back where a choice leads nowhere."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from itertools import chain, product
+from itertools import chain, islice, product
 from random import Random
 from typing import Any
 
 from understudy.server.generate.constraint_error import ConstraintError
-from understudy.server.generate.grammar.regex import parse_regex
 from understudy.server.generate.grammar.regex_text import write_regex
 from understudy.server.generate.schema.conforms import (
     Checker,
-    canonical,
+    equality_key,
     item_schema,
     property_schemas,
 )
@@ -21,7 +20,6 @@ from understudy.server.generate.schema.numbers import write_number
 from understudy.server.generate.schema.strings import write_string
 from understudy.server.generate.words import words_text
 
-_MAX_STEPS = 20_000
 _MAX_DEPTH = 64
 _MAX_COMPOSITION = 100
 _TRIES_OF_A_BRANCH = 4
@@ -35,8 +33,12 @@ _FRUGAL_STEPS = 400
 _OPTIONAL_SHARE = 0.8
 _MORE_ITEMS = 2
 _FREE_MEMBERS = 3
+_MOST_MEMBERS = 100_000
 
-_STEPS_OF_A_PATTERN = 50
+_UNITS_OF_A_BRANCH = 4
+_UNITS_OF_A_VALUE = 10
+_SCHEMAS_OF_A_UNIT = 16
+_CHARACTERS_OF_A_UNIT = 100
 
 _TYPICAL = ("string", "integer", "boolean")
 
@@ -88,6 +90,7 @@ class _Writer:
         self._document = document
         self._checker = checker
         self._rng = rng
+        self._work = document.work
         self._steps = 0
         self._first_step = 0
         self._referring: dict[int, bool] = {}
@@ -112,17 +115,16 @@ class _Writer:
                     return value
         raise DeadEnd
 
-    def _spend(self, steps: int = 1) -> None:
-        self._steps += steps
-        if self._steps > _MAX_STEPS:
-            raise ConstraintError("the JSON schema is too complex, or demands too large a value")
+    def _step(self, units: int) -> None:
+        self._steps += 1
+        self._work.spend(units)
 
     def _is_frugal(self, depth: int) -> bool:
         return depth > _FRUGAL_DEPTH or self._steps - self._first_step > _FRUGAL_STEPS
 
     def _branches(self, schemas: Sequence[Schema], depth: int, nesting: int) -> Iterator[list[Part]]:
         """Yield, in an order by chance, the parts that together satisfy all schemas."""
-        self._spend()
+        self._step(_UNITS_OF_A_BRANCH + len(schemas) // _SCHEMAS_OF_A_UNIT)
         if not schemas:
             yield []
             return
@@ -136,6 +138,7 @@ class _Writer:
         if "$ref" in first:
             required.append(self._document.resolve(first["$ref"]))
         for choice in product(*self._alternatives(first, depth)):
+            self._work.spend(len(required) // _SCHEMAS_OF_A_UNIT)
             further = [*required, *chain.from_iterable(choice), *schemas[1:]]
             for parts in self._branches(further, depth, nesting + 1):
                 yield [first, *parts]
@@ -148,6 +151,7 @@ class _Writer:
         if "if" in schema:
             groups.append([[schema["if"], schema.get("then", True)], [schema.get("else", True)]])
         for group in groups:
+            self._work.spend(len(group))
             self._rng.shuffle(group)
             if self._is_frugal(depth):
                 group.sort(key=self._refers)
@@ -157,29 +161,40 @@ class _Writer:
         """Whether an alternative holds a reference, and so may be endless."""
         key = id(option[0])
         if key not in self._referring:
-            self._referring[key] = "$ref" in repr(option[0])
+            text = repr(option[0])
+            self._work.spend(1 + len(text) // _CHARACTERS_OF_A_UNIT)
+            self._referring[key] = "$ref" in text
         return self._referring[key]
 
     def _plain(self, parts: Sequence[Part], depth: int) -> object:
-        self._spend()
-        listed = next((part["enum"] for part in parts if "enum" in part), None)
-        listed = next(([part["const"]] for part in parts if "const" in part), listed)
-        if listed is not None:
-            for item in self._rng.sample(listed, len(listed)):
-                if all(self._checker.conforms(item, part) for part in parts):
-                    return item
-            raise DeadEnd
+        self._step(_UNITS_OF_A_VALUE)
+        for keyword in ("const", "enum"):
+            listing = next((part for part in parts if keyword in part), None)
+            if listing is not None:
+                return self._listed(listing, keyword, parts)
         name = self._rng.choice(self._types(parts, depth))
         writers: dict[str, Callable[[], object]] = {
-            "string": lambda: write_string(parts, self._rng),
-            "integer": lambda: write_number(parts, self._rng, is_integer=True),
-            "number": lambda: write_number(parts, self._rng, is_integer=False),
+            "string": lambda: write_string(parts, self._rng, self._document),
+            "integer": lambda: write_number(parts, self._rng, self._work, is_integer=True),
+            "number": lambda: write_number(parts, self._rng, self._work, is_integer=False),
             "boolean": lambda: self._rng.random() < 0.5,
             "null": lambda: None,
             "array": lambda: self._array(parts, depth),
             "object": lambda: self._object(parts, depth),
         }
         return writers[name]()
+
+    def _listed(self, listing: Part, keyword: str, parts: Sequence[Part]) -> object:
+        """Return an item that one part lists and all allow: by chance, and if that finds none, the next that does."""
+        items = listing["enum"] if keyword == "enum" else [listing["const"]]
+        start = self._rng.randrange(len(items)) if items else 0
+        tried = (self._rng.choice(items) for _ in range(min(len(items), _TRIES_OF_AN_ITEM)))
+        for item in chain(tried, islice(items, start, None), islice(items, start)):
+            if keyword == "enum":
+                self._checker.took(item, listing)
+            if all(self._checker.conforms(item, part) for part in parts):
+                return item
+        raise DeadEnd
 
     def _types(self, parts: Sequence[Part], depth: int) -> list[str]:
         """Return the types that all parts allow; where none says, what their keywords are about."""
@@ -217,7 +232,7 @@ class _Writer:
             aim = min(most, max(fewest, usual) + self._rng.randint(0, _MORE_ITEMS))
         is_unique = any(part.get("uniqueItems") for part in parts)
         items: list[object] = []
-        seen: set[str] = set()
+        seen: set[Hashable] = set()
         while len(items) < aim:
             schemas = [item_schema(part, len(items)) for part in parts]
             try:
@@ -228,34 +243,38 @@ class _Writer:
                 break
             items.append(item)
             if is_unique:
-                seen.add(canonical(item))
+                seen.add(equality_key(item, self._work))
         return items
 
-    def _item(self, schemas: Sequence[Schema], depth: int, seen: set[str]) -> object:
+    def _item(self, schemas: Sequence[Schema], depth: int, seen: set[Hashable]) -> object:
         for _ in range(_TRIES_OF_AN_ITEM):
             item = self.value(schemas, depth + 1)
-            if not seen or canonical(item) not in seen:
+            if not seen or equality_key(item, self._work) not in seen:
                 return item
         raise DeadEnd
 
     def _object(self, parts: Sequence[Part], depth: int) -> dict[str, object]:
-        declared = list(dict.fromkeys(name for part in parts for name in part.get("properties", ())))
+        declared = dict.fromkeys(name for part in parts for name in part.get("properties", ()))
         required = self._required(parts)
         fewest = int(max((part["minProperties"] for part in parts if "minProperties" in part), default=0))
         most = int(
-            min((part["maxProperties"] for part in parts if "maxProperties" in part), default=_MAX_STEPS)
+            min((part["maxProperties"] for part in parts if "maxProperties" in part), default=_MOST_MEMBERS)
         )
         names = [name for name in declared if name in required or self._takes_optional(depth)]
         names.extend(name for name in required if name not in declared)
-        spare = [name for name in declared if name not in names]
-        while len(names) < fewest and spare:
-            names.append(spare.pop(0))
+        chosen = set(names)
+        spare = (name for name in declared if name not in chosen)
+        names.extend(islice(spare, max(0, fewest - len(names))))
         members: dict[str, object] = {}
+        num_still_required = len(required)
         for name in names:
             is_required = name in required
-            num_still_required = sum(other not in members for other in required)
-            if not is_required and len(members) + num_still_required >= most:
+            num_expected = len(members) + num_still_required
+            if not is_required and (
+                num_expected >= most or (num_expected >= fewest and self._is_frugal(depth))
+            ):
                 continue
+            num_still_required -= is_required
             try:
                 members[name] = self._member(parts, name, depth)
             except DeadEnd:
@@ -279,14 +298,16 @@ class _Writer:
             return fewest
         return max(fewest, self._rng.randint(1, _FREE_MEMBERS))
 
-    def _required(self, parts: Sequence[Part]) -> list[str]:
-        return list(dict.fromkeys(name for part in parts for name in part.get("required", ())))
+    def _required(self, parts: Sequence[Part]) -> dict[str, None]:
+        """Return the names as keys, in order."""
+        return dict.fromkeys(name for part in parts for name in part.get("required", ()))
 
     def _member(self, parts: Sequence[Part], name: str, depth: int) -> object:
-        self._spend(_STEPS_OF_A_PATTERN * sum(len(part.get("patternProperties", ())) for part in parts))
         if not all(self._checker.conforms(name, part.get("propertyNames", True)) for part in parts):
             raise DeadEnd
-        return self.value([schema for part in parts for schema in property_schemas(part, name)], depth + 1)
+        return self.value(
+            [schema for part in parts for schema in property_schemas(part, name, self._document)], depth + 1
+        )
 
     def _add_members(
         self, parts: Sequence[Part], members: dict[str, object], aim: int, depth: int, most: int
@@ -303,7 +324,7 @@ class _Writer:
     def _free_name(self, parts: Sequence[Part], num_members: int, depth: int) -> str:
         patterns = [pattern for part in parts for pattern in part.get("patternProperties", ())]
         if patterns:
-            return write_regex(parse_regex(self._rng.choice(patterns)), self._rng)
+            return write_regex(self._document.pattern(self._rng.choice(patterns)), self._rng, self._work)
         rules = [part["propertyNames"] for part in parts if "propertyNames" in part]
         if rules:
             return str(self.value([*rules, {"type": "string"}], depth + 1))
