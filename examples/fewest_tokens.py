@@ -1,6 +1,6 @@
 """A routing policy of one's own: the worker with the fewest prompt tokens in flight.
 
-understudy compare conversation-1k --policy examples/fewest_tokens.py:choose,least-loaded
+understudy compare conversation-1k --model llama-3.1-8b --policy examples/fewest_tokens.py:choose,least-loaded
 """
 
 from understudy.routing import Decision, FleetView, PolicyMemory, RoutingRequest

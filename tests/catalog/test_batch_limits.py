@@ -1,5 +1,7 @@
 """The limits of a step are those that `vllm serve` 0.33 chooses, and what vLLM refuses is refused."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,14 +26,27 @@ DEFAULTS = {
 """vLLM 0.33, `vllm serve`: from 160 GiB on, from 70 GiB on except for A100, below."""
 
 
-def _limits(gpu: str, *, max_model_len: int = 4096, **chosen: int | None) -> tuple[int, int]:
-    limits = default_batch_limits(load_gpu(gpu), max_model_len=max_model_len, **chosen)  # type: ignore[arg-type]  # flags by name
+def _limits(gpu: str, *, max_model_len: int = 4096, **chosen: Any) -> tuple[int, int]:
+    limits = default_batch_limits(load_gpu(gpu), max_model_len=max_model_len, **chosen)
     return limits.max_num_batched_tokens, limits.max_num_seqs
 
 
 def test_each_gpu_has_the_defaults_of_vllm() -> None:
     """By its memory, and by its name where that is A100."""
     assert {gpu: _limits(gpu) for gpu in known_gpus()} == DEFAULTS
+
+
+@given(
+    gpu=st.sampled_from(sorted(known_gpus())),
+    tokens=st.none() | st.integers(4096, 9000),
+    seqs=st.none() | st.integers(64, 512),
+)
+def test_throughput_doubles_what_was_not_chosen(gpu: str, tokens: int | None, seqs: int | None) -> None:
+    """As vLLM's --performance-mode does; interactivity changes nothing here."""
+    chosen: dict[str, Any] = {"max_num_batched_tokens": tokens, "max_num_seqs": seqs}
+    usual, throughput = DEFAULTS[gpu], _limits(gpu, **chosen, performance_mode="throughput")
+    assert throughput == (tokens or 2 * usual[0], seqs or min(2 * usual[1], throughput[0]))
+    assert _limits(gpu, **chosen, performance_mode="interactivity") == _limits(gpu, **chosen)
 
 
 def test_fewer_tokens_alone_mean_fewer_sequences() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -18,6 +19,7 @@ from understudy.server.application import application
 from understudy.server.fault_timetable import FaultTimetable
 from understudy.server.faults import FaultPlan
 from understudy.testing import ServerHandle, start_server
+from understudy.testing.clock_handle import ClockKind
 
 EMPTY: dict[str, Any] = {"seed": 0, "faults": []}
 
@@ -155,6 +157,36 @@ def test_a_crash_where_no_time_passes_is_over_at_once() -> None:
         assert _admin(server, "POST", "/crash", {"down_seconds": 5}).json["down_seconds"] == 0
         assert completion(server).finish().status == 200
         assert server.metrics().total("understudy:faults_injected_total", kind="crash") == 1
+
+
+def test_a_fault_without_a_time_begins_when_it_is_put(server: ServerHandle) -> None:
+    """It is shown with the time; what was put before keeps its own."""
+    server.clock.advance(7)
+    put = _admin(server, "PUT", "/faults", {"faults": [{"kind": "refuse", "for_seconds": 5}]})
+    assert put.json["faults"][0]["at_seconds"] == 7
+    with pytest.raises(ConnectionRefusedError):
+        ask(server.url, "/health")
+    server.clock.advance(1)
+    _admin(server, "POST", "/crash")
+    assert [fault["at_seconds"] for fault in _admin(server, "GET", "/faults").json["faults"]] == [7, 8]
+
+
+@pytest.mark.parametrize("clock", ["free", "real", "manual"])
+def test_a_plan_given_at_the_start_begins_at_0(tmp_path: Path, clock: ClockKind) -> None:
+    """Exactly, whatever the clock has come to by then."""
+    path = tmp_path / "plan.yaml"
+    path.write_text("faults: [{kind: error}, {kind: slow, at_seconds: 3}]", encoding="utf-8")
+    with start_server("--faults", str(path), clock=clock) as server:
+        assert [fault.at_seconds for fault in server.faults.plan.faults] == [0, 3]
+
+
+def test_a_crash_by_order_leaves_those_planned_for_later(server: ServerHandle) -> None:
+    """Only crashes that are over are forgotten."""
+    server.faults.set([{"kind": "crash", "at_seconds": 60}])
+    for _ in range(3):
+        _admin(server, "POST", "/crash", {"down_seconds": 1})
+        server.clock.advance(2)
+    assert [fault.at_seconds for fault in server.faults.plan.faults] == [60, 4]
 
 
 def test_deleting_the_plan_ends_a_crash(server: ServerHandle) -> None:

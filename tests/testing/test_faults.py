@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zmq
@@ -41,7 +42,7 @@ def _seconds(server: ServerHandle) -> float:
 def test_a_plan_is_given_in_any_form(server: ServerHandle, faults: object) -> None:
     """As objects or as data, whole or as a list; cleared, nothing is left of it."""
     server.faults.set(faults)  # type: ignore[arg-type]  # each of the forms
-    assert server.faults.plan.faults == (HttpError(status=503),)
+    assert server.faults.plan.faults == (HttpError(status=503, at_seconds=0),)
     assert completion(server).finish().status == 503
     server.faults.clear()
     assert complete(server).status == 200
@@ -52,7 +53,36 @@ def test_what_is_no_plan_is_refused_and_changes_nothing(server: ServerHandle) ->
     server.faults.set([Slow()])
     with pytest.raises(InputError, match=r"no fault plan: .*faults\[0\]"):
         server.faults.set([{"kind": "slow", "factor": -1}])
-    assert server.faults.plan == FaultPlan(faults=(Slow(),))
+    assert server.faults.plan == FaultPlan(faults=(Slow(at_seconds=0),))
+
+
+@pytest.mark.parametrize("fault", [{"kind": "error"}, HttpError()])
+def test_a_fault_without_its_list_is_refused_with_a_hint(server: ServerHandle, fault: object) -> None:
+    """The sentence shows a list."""
+    with pytest.raises(InputError, match="give a list of faults") as raised:
+        server.faults.set(fault)  # type: ignore[arg-type]  # the mistake
+    assert '[{"kind": "error"}]' in str(raised.value)
+
+
+@pytest.mark.parametrize("fault", [{"kind": "crash"}, {"kind": "refuse", "for_seconds": 10}])
+def test_a_fault_without_a_time_begins_when_it_is_set(server: ServerHandle, fault: dict[str, Any]) -> None:
+    """However long the server has run; it lasts from then on, and the plan shows since when."""
+    server.clock.advance(20)
+    server.faults.set([fault])
+    assert [fault.at_seconds for fault in server.faults.plan.faults] == [20]
+    server.clock.advance(10 - NS)
+    with pytest.raises(ConnectionRefusedError):
+        ask(server.url, "/health")
+    server.clock.advance(NS)
+    assert ask(server.url, "/health").status == 200
+    assert server.metrics().total("understudy:faults_injected_total", kind=fault["kind"]) == 1
+
+
+def test_a_time_that_is_given_counts_from_the_start(server: ServerHandle) -> None:
+    """A window that is over when the plan is set does nothing."""
+    server.clock.advance(20)
+    server.faults.set([{"kind": "refuse", "at_seconds": 0, "for_seconds": 20}])
+    assert ask(server.url, "/health").status == 200
 
 
 def test_slow_steps_take_exactly_as_much_longer(server: ServerHandle) -> None:

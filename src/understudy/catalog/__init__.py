@@ -1,6 +1,6 @@
 """The catalogue: models, GPUs and presets as data, and what follows from them by arithmetic; it knows no engine."""
 
-from understudy.catalog.batch_limits import BatchLimits, default_batch_limits
+from understudy.catalog.batch_limits import BatchLimits, PerformanceMode, default_batch_limits
 from understudy.catalog.capacity import Capacity, capacity
 from understudy.catalog.context_fit import check_context_fits, longest_that_fits
 from understudy.catalog.gpu import Gpu, known_gpus, load_gpu
@@ -16,6 +16,7 @@ __all__ = [
     "Gpu",
     "LinearConstants",
     "Model",
+    "PerformanceMode",
     "capacity",
     "check_context_fits",
     "default_batch_limits",

@@ -1,12 +1,17 @@
 """How many tokens and sequences `vllm serve` puts into a step when the user does not say."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from understudy.catalog.gpu import Gpu
 from understudy.errors import UsageError
 
 _GIB = 2**30
 _GB10_COMPUTE_CAPABILITY = "12.1"
+
+
+PerformanceMode = Literal["balanced", "interactivity", "throughput"]
+"""vLLM's names; its batch limits differ for throughput only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,10 +29,11 @@ def default_batch_limits(
     enable_chunked_prefill: bool = True,
     max_num_batched_tokens: int | None = None,
     max_num_seqs: int | None = None,
+    performance_mode: PerformanceMode = "balanced",
 ) -> BatchLimits:
     """Return the limits of `vllm serve` 0.33 on a CUDA GPU; those that the user set are kept as they are.
 
-    Unset ones start from the GPU's memory and are adjusted in vLLM's order: without chunked prefill the longest
+    Unset ones start from the GPU's memory, doubled for throughput, and are adjusted in vLLM's order: without chunked prefill the longest
     prompt must fit one step; no step holds more tokens than all sequences have; no step more sequences than
     tokens. Raises UsageError, with vLLM's flag names, for what vLLM refuses.
     """
@@ -38,7 +44,7 @@ def default_batch_limits(
     ):
         if value is not None and value < 1:
             raise UsageError(f"{name} must be at least 1, got {value}")
-    start = _start(gpu)
+    start = _start(gpu, 2 if performance_mode == "throughput" else 1)
     tokens, seqs = max_num_batched_tokens, max_num_seqs
     if tokens is None:
         tokens = start.max_num_batched_tokens
@@ -51,13 +57,13 @@ def default_batch_limits(
     return BatchLimits(max_num_batched_tokens=tokens, max_num_seqs=seqs)
 
 
-def _start(gpu: Gpu) -> BatchLimits:
+def _start(gpu: Gpu, factor: int) -> BatchLimits:
     if gpu.memory_bytes >= 160 * _GIB:
-        return BatchLimits(max_num_batched_tokens=16384, max_num_seqs=1024)
+        return BatchLimits(max_num_batched_tokens=16384 * factor, max_num_seqs=1024 * factor)
     excluded = "a100" in gpu.vllm_device_name.lower() or gpu.compute_capability == _GB10_COMPUTE_CAPABILITY
     if gpu.memory_bytes >= 70 * _GIB and not excluded:
-        return BatchLimits(max_num_batched_tokens=8192, max_num_seqs=1024)
-    return BatchLimits(max_num_batched_tokens=2048, max_num_seqs=256)
+        return BatchLimits(max_num_batched_tokens=8192 * factor, max_num_seqs=1024 * factor)
+    return BatchLimits(max_num_batched_tokens=2048 * factor, max_num_seqs=256 * factor)
 
 
 def _check(tokens: int, seqs: int, max_model_len: int, *, enable_chunked_prefill: bool) -> None:

@@ -8,6 +8,7 @@ from understudy.catalog import (
     Gpu,
     LinearConstants,
     Model,
+    PerformanceMode,
     capacity,
     check_context_fits,
     default_batch_limits,
@@ -45,7 +46,12 @@ class EngineSetup:
     notes: tuple[str, ...]
 
 
-def memory_of(model_name: str, gpu_name: str, choices: MemoryChoices) -> MemoryPlan:
+def memory_of(
+    model_name: str,
+    gpu_name: str,
+    choices: MemoryChoices,
+    performance_mode: PerformanceMode = "balanced",
+) -> MemoryPlan:
     """Return what the GPU's memory is spent on.
 
     Raises UsageError for unknown names and for what vLLM refuses, InputError for a model file that cannot be read
@@ -62,6 +68,7 @@ def memory_of(model_name: str, gpu_name: str, choices: MemoryChoices) -> MemoryP
         enable_chunked_prefill=choices.enable_chunked_prefill,
         max_num_batched_tokens=choices.max_num_batched_tokens,
         max_num_seqs=choices.max_num_seqs,
+        performance_mode=performance_mode,
     )
     memory = capacity(
         model,
@@ -83,10 +90,14 @@ def memory_of(model_name: str, gpu_name: str, choices: MemoryChoices) -> MemoryP
 
 
 def engine_setup(
-    model_name: str, gpu_name: str, choices: EngineChoices, latency: LatencyChoices
+    model_name: str,
+    gpu_name: str,
+    choices: EngineChoices,
+    latency: LatencyChoices,
+    performance_mode: PerformanceMode = "balanced",
 ) -> EngineSetup:
     """Resolve a user's choices as `vllm serve` would at start; raises as `memory_of`, and where no request fits."""
-    plan = memory_of(model_name, gpu_name, choices)
+    plan = memory_of(model_name, gpu_name, choices, performance_mode)
     model, gpu, max_model_len, memory = plan.model, plan.gpu, plan.max_model_len, plan.capacity
     check_context_fits(memory.num_gpu_blocks, choices.block_size, max_model_len)
     names = {field.name for field in fields(EngineConfig)} & {field.name for field in fields(choices)}

@@ -128,9 +128,10 @@ class _Operator:
         order = await _body(request, _CrashOrder, _CrashOrder())
         clock, plan = self._worker.clock, self._worker.faults.plan
         down_seconds = order.down_seconds if clock.waits else 0.0
-        crash = Crash(at_seconds=clock.now_ns() / NS_PER_SECOND, for_seconds=down_seconds)
+        now_seconds = clock.now_ns() / NS_PER_SECOND
+        crash = Crash(at_seconds=now_seconds, for_seconds=down_seconds)
         faults = list(plan.faults)
-        while faults and isinstance(faults[-1], Crash) and not faults[-1].holds(crash.at_seconds):
+        while faults and isinstance(faults[-1], Crash) and faults[-1].end_seconds <= now_seconds:
             faults.pop()
         await self._follow(msgspec.structs.replace(plan, faults=(*faults, crash)))
         return _answer({"at_seconds": crash.at_seconds, "down_seconds": down_seconds})

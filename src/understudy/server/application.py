@@ -2,6 +2,7 @@
 
 import logging
 import time
+import uuid
 from collections.abc import Awaitable, Callable, Sequence
 
 from aiohttp import web
@@ -16,6 +17,7 @@ from understudy.server.http import (
     auth_middleware,
     install_cors,
 )
+from understudy.server.http.root_path import ROOT_PATH
 from understudy.server.kv_events import kv_event_sources
 from understudy.server.metrics import ServerMetrics, creates_series_of_creation
 from understudy.server.power import POWER, Power
@@ -61,6 +63,10 @@ def application(worker: Worker) -> web.Application:
         ),
     )
     app.middlewares.extend((_counting(worker.metrics), _answer_errors))
+    if values["enable_request_id_headers"]:
+        app.on_response_prepare.append(_name_request)
+    if values["root_path"]:
+        app[ROOT_PATH] = values["root_path"]
     app[CONTEXT] = worker.context
     app[WEIGHTS] = Weights()
     app[POWER] = Power(worker.frontend, worker.sleep_state)
@@ -96,6 +102,11 @@ def _routes(app: web.Application, worker: Worker) -> Sequence[Sequence[web.Route
         app[TOKENIZER_INFO] = lambda: tokenizer_info(worker.settings)
         routes.append(info.TOKENIZER_INFO_ROUTES)
     return routes
+
+
+async def _name_request(request: web.Request, response: web.StreamResponse) -> None:
+    """Let the answer say the request's own id, or one made up."""
+    response.headers.add("X-Request-Id", request.headers.get("X-Request-Id", uuid.uuid4().hex))
 
 
 def _counting(metrics: ServerMetrics) -> Middleware:

@@ -71,8 +71,8 @@ class FaultTimetable:
             moment
             for fault in self._worker.faults.plan.faults
             if isinstance(fault, Refuse | Crash)
-            for moment in (fault.at_seconds, fault.at_seconds + (fault.for_seconds or 0.0))
-            if moment > now_ns / NS_PER_SECOND
+            for moment in (fault.begin_seconds, fault.end_seconds)
+            if now_ns / NS_PER_SECOND < moment < math.inf
         ]
         return max(now_ns + 1, math.ceil(min(moments) * NS_PER_SECOND)) if moments else None
 
@@ -87,7 +87,7 @@ class FaultTimetable:
     def _strikes(self, crash: Crash, now_seconds: float) -> bool:
         if any(crash is other for other in self._crashed):
             return False
-        return crash.holds(now_seconds) or self._looked_seconds <= crash.at_seconds <= now_seconds
+        return crash.holds(now_seconds) or self._looked_seconds <= crash.begin_seconds <= now_seconds
 
     async def _crash(self, crash: Crash) -> None:
         _log.warning("Injected fault: crash")

@@ -124,9 +124,13 @@ def _ssl_context(values: Mapping[str, Any]) -> ssl.SSLContext | None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         context.load_cert_chain(values["ssl_certfile"], values["ssl_keyfile"])
+        context.verify_mode = ssl.VerifyMode(values["ssl_cert_reqs"])
         if values["ssl_ca_certs"]:
             context.load_verify_locations(values["ssl_ca_certs"])
-            context.verify_mode = ssl.VerifyMode(values["ssl_cert_reqs"])
+        if values["ssl_ciphers"]:
+            context.set_ciphers(values["ssl_ciphers"])
     except (OSError, ssl.SSLError, ValueError) as error:
-        raise InputError(f"the TLS certificate, key or authorities cannot be used: {error}") from error
+        raise InputError(
+            f"the TLS certificate, key, authorities or ciphers cannot be used: {error}"
+        ) from error
     return context

@@ -2,18 +2,24 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from understudy.catalog import load_model
 from understudy.engine import EngineConfig
 from understudy.errors import InputError, UsageError
 from understudy.fleet.setup import EngineSetup, engine_setup
-from understudy.server.arguments import ServeArguments, engine_choices, latency_choices
+from understudy.server.arguments import (
+    ServeArguments,
+    check_parser_names,
+    engine_choices,
+    latency_choices,
+)
 from understudy.server.environment import is_set
 from understudy.server.faults import FaultPlan, load_fault_plan
 from understudy.server.generate import Generator, make_generator, parse_output_length
-from understudy.tokenize import Tokenizer, load_tokenizer
+from understudy.tokenize import Tokenizer, load_chat_template, load_tokenizer
 from understudy.wire.limits import ModelLimits
 
 _SAMPLING_OF_GENERATION_CONFIG = {
@@ -49,9 +55,21 @@ class Settings:
 
 def settings_of(arguments: ServeArguments, environment: Mapping[str, str]) -> Settings:
     """Resolve a command line. Raises UsageError and InputError for what cannot be served."""
+    if (chat_template := arguments.values["chat_template"]) is not None:
+        template = load_chat_template(chat_template)
+        arguments = replace(arguments, values={**arguments.values, "chat_template": template})
     values = arguments.values
+    _check_model(arguments)
+    _check_ports(values)
+    check_parser_names(values)
     model = values["model"]
-    setup = engine_setup(model, values["gpu"], engine_choices(arguments), latency_choices(arguments))
+    setup = engine_setup(
+        model,
+        values["gpu"],
+        engine_choices(arguments),
+        latency_choices(arguments),
+        values["performance_mode"],
+    )
     tokenizer = load_tokenizer(_tokenizer_source(values))
     seed = values["seed"] or 0
     generator = make_generator(
@@ -59,7 +77,7 @@ def settings_of(arguments: ServeArguments, environment: Mapping[str, str]) -> Se
         tokenizer,
         seed=seed,
         output_length=parse_output_length(values["output_length"]),
-        dataset=values["generator_dataset"],
+        dataset=_regular_file("--generator-dataset", values["generator_dataset"]),
         model_folder=values["generator_model"],
     )
     names = tuple(values["served_model_name"] or (model,))
@@ -91,6 +109,29 @@ def settings_of(arguments: ServeArguments, environment: Mapping[str, str]) -> Se
         fault_plan=FaultPlan() if faults is None else load_fault_plan(faults),
         api_keys=_api_keys(values, environment),
     )
+
+
+def _regular_file(flag: str, path: Path | None) -> Path | None:
+    """Return a path that is no device or pipe, which might never end. Raises InputError for others."""
+    if path is not None and path.exists() and not path.is_file():
+        raise InputError(f"{flag} {path} is no regular file")
+    return path
+
+
+def _check_model(arguments: ServeArguments) -> None:
+    """Say of a model that was not given why it is asked for."""
+    if "model" in arguments.given:
+        return
+    try:
+        load_model(arguments.values["model"])
+    except UsageError as error:
+        raise UsageError(f"no model is given, and vLLM's default cannot be served: {error}") from error
+
+
+def _check_ports(values: Mapping[str, Any]) -> None:
+    port, admin_port = values["port"], values["admin_port"]
+    if admin_port and admin_port == port and not values["uds"]:
+        raise UsageError(f"--admin-port and --port are both {port}: give two different ports")
 
 
 def _tokenizer_source(values: Mapping[str, Any]) -> str | None:

@@ -50,8 +50,9 @@ class Worker:
     ) -> None:
         self.settings = settings
         self.clock = clock
+        plan = settings.fault_plan
         self.faults = FaultInjector(
-            settings.fault_plan,
+            plan.set_at(0.0) if predecessor is None else plan,
             lambda: clock.now_ns() / NS_PER_SECOND,
             self._fault_injected,
         )

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from understudy.errors import UsageError
+from understudy.server.admin import MAX_SECONDS
 from understudy.server.engine_clock import NS_PER_SECOND, EngineClock
 from understudy.testing.live_server import LiveServer
 from understudy.testing.loop_thread import LoopThread
@@ -52,19 +53,20 @@ class ClockHandle:
     def advance(self, seconds: float) -> None:
         """Let so many seconds pass, step by step. What became due has been written to sockets when this returns.
 
-        Only a manual clock can be advanced: raises UsageError for others, and for seconds below 0.
+        Only a manual clock can be advanced: raises UsageError for others, and for seconds that are no number from 0 to
+        1,000,000,000.
         """
         if self.kind != "manual":
             raise UsageError(f"a {self.kind} clock moves by itself; start the server with clock='manual'")
-        if not 0 <= seconds < float("inf"):
-            raise UsageError(f"a clock is advanced by 0 seconds or more, got {seconds}")
-        self._thread.call(self._timeline.advance(round(seconds * NS_PER_SECOND)))
+        self._thread.call(self._timeline.advance(round(_checked("seconds", seconds) * NS_PER_SECOND)))
 
     def run_until_idle(self, max_seconds: float = DEFAULT_MAX_SECONDS) -> float:
         """Let time pass until nothing is in work, and no stall, late event or fault of the whole server is to come.
 
-        Returns the time then, in seconds. Raises TimeoutError where that takes longer than `max_seconds`.
+        Returns the time then, in seconds. Raises TimeoutError where that takes longer than `max_seconds`, and
+        UsageError where these are no number from 0 to 1,000,000,000.
         """
+        _checked("max_seconds", max_seconds)
         if not self._thread.call(self._run_until_idle(max_seconds)):
             raise TimeoutError(f"something is still due after {max_seconds:g} seconds")
         return self.now_seconds
@@ -81,3 +83,9 @@ class ClockHandle:
         except TimeoutError:
             return False
         return True
+
+
+def _checked(name: str, value: object) -> float:
+    if not isinstance(value, int | float) or not 0 <= value <= MAX_SECONDS:
+        raise UsageError(f"{name} must be a number from 0 to {MAX_SECONDS:,.0f}, got {value!r}")
+    return value

@@ -121,8 +121,12 @@ class ServerHandle:
 
 
 def _plan(faults: Faults) -> FaultPlan:
-    given = msgspec.to_builtins(faults)
     try:
+        given = msgspec.to_builtins(faults)
         return msgspec.convert(given if isinstance(given, Mapping) else {"faults": given}, FaultPlan)
-    except msgspec.ValidationError as error:
-        raise InputError(f"this is no fault plan: {error}") from error
+    except (msgspec.ValidationError, TypeError) as error:
+        is_one_fault = (isinstance(faults, Mapping) and "kind" in faults) or not isinstance(
+            faults, Mapping | Sequence
+        )
+        hint = '; give a list of faults, as in [{"kind": "error"}]' if is_one_fault else ""
+        raise InputError(f"this is no fault plan: {error}{hint}") from error

@@ -1,5 +1,6 @@
 """Text to token ids and back: offline by a vocabulary of our own, or by a real model's tokenizer."""
 
+from understudy.tokenize.chat import load_chat_template
 from understudy.tokenize.load import load_tokenizer
 from understudy.tokenize.token_text import text_in_context
 from understudy.tokenize.tokenizer import Message, TextStream, Tokenizer
@@ -12,6 +13,7 @@ __all__ = [
     "TextStream",
     "Tokenizer",
     "encode",
+    "load_chat_template",
     "load_tokenizer",
     "text_in_context",
 ]

@@ -1,12 +1,42 @@
 """From a conversation to a prompt: by a Jinja template, or by the plain form of the offline tokenizer."""
 
+import errno
 import json
 from collections.abc import Mapping, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from understudy.errors import InputError
 from understudy.tokenize.tokenizer import ContentFormat, Message
+
+
+def load_chat_template(source: str) -> str:
+    """Return the Jinja template in a file, or that is given itself. Raises InputError for one with a fault of syntax."""
+    text = _read_if_file(source)
+    try:
+        _template_module("chat_template").check(text)
+    except InputError as error:
+        raise InputError(f"--chat-template cannot be used: {' '.join(str(error).split())}") from error
+    return text
+
+
+def _read_if_file(source: str) -> str:
+    try:
+        path = Path(source)
+        if not path.exists():
+            return source
+        if not (path.is_file() or path.is_fifo()):
+            raise InputError(f"--chat-template {source} is no regular file")
+        return path.read_text(encoding="utf-8")
+    except ValueError as error:
+        if isinstance(error, UnicodeDecodeError):
+            raise InputError(f"--chat-template {source} is no text in UTF-8") from error
+        return source
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return source
+        raise InputError(f"cannot read {source}: {error.strerror}") from error
 
 
 def check_conversation(

@@ -3,7 +3,7 @@
 import pytest
 from tests.server.arguments.parsing import outcome
 
-from understudy.server.arguments.flags import acting_dests, read_catalogue
+from understudy.server.arguments.flags import OWN_FLAGS, acting_dests, read_catalogue
 
 GROUPS = read_catalogue().groups
 
@@ -53,3 +53,11 @@ def test_flags_are_found_by_a_part_of_their_name() -> None:
     assert "--max-model-len" in _help("--help=MAX_model")
     assert "--enable-prefix-caching" in _help("--help=disable-prefix")
     assert "No group or arguments matching" in _help("--help=no-enable-prefix")
+
+
+def test_each_flag_of_our_own_says_what_it_does() -> None:
+    """On a line of its own below the flag."""
+    text = _help("--help=understudy")
+    for flag in OWN_FLAGS:
+        assert flag.help
+        assert f"\n      {flag.help}\n" in text

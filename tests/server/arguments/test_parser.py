@@ -94,6 +94,9 @@ def test_our_own_flags_are_read(words: str, dest: str, value: object) -> None:
         "--time-scale -1",
         "--time-scale nan",
         "--time-scale inf",
+        "--time-scale 1e-320",
+        "--time-scale 1e308",
+        "--startup 99999999999999999999",
         "--startup 3h",
         "--startup -1",
         "--startup 1e3",
@@ -131,9 +134,34 @@ def test_flags_without_effect_are_named_once_in_order_as_the_user_knows_them() -
         "--enforce-eager",
         "--max_loras",
         "2",
+        "--enable-lora",
     )
     assert arguments.without_effect == ("--enforce-eager", "-q", "--dtype")
-    assert arguments.given == {"model", "enforce_eager", "port", "quantization", "dtype", "max_loras"}
+    assert arguments.given == {
+        *("model", "enforce_eager", "port", "quantization", "dtype", "max_loras", "enable_lora")
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "idle"),
+    [
+        (
+            "--ssl-keyfile k --ssl-ca-certs c --ssl-ciphers x",
+            ("--ssl-keyfile", "--ssl-ca-certs", "--ssl-ciphers"),
+        ),
+        ("--ssl-keyfile k --ssl-certfile c", ()),
+        ("--uds s --port 1 --host h", ("--port", "--host")),
+        ("--max-loras 2", ("--max-loras",)),
+        ("--generator-dataset f --generator-model g", ("--generator-dataset", "--generator-model")),
+        ("--generator-dataset f --output-length dataset", ()),
+        ("--generator-dataset f --generator dataset", ()),
+        ("--performance-mode interactivity", ("--performance-mode",)),
+        ("--performance-mode throughput", ()),
+    ],
+)
+def test_flags_that_others_leave_without_effect_are_named_too(words: str, idle: tuple[str, ...]) -> None:
+    """A key without a certificate, a port beside a socket file, and their like."""
+    assert parsed("m", *words.split()).without_effect == idle
 
 
 @given(dest=st.sampled_from(sorted(dest for dest, flag in FLAGS.items() if flag.kind in {"switch", "on"})))

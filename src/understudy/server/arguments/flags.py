@@ -16,7 +16,7 @@ DEFAULT_GPU = "h100"
 
 Kind = Literal[
     "switch", "on", "text", "int", "float", "json", "count", "context", "config", "json_or_text", "lower",
-    "device_ids", "reasoning_parser", "append", "lora", "gpu", "amount", "duration", "port", "path",
+    "device_ids", "reasoning_parser", "append", "lora", "gpu", "amount", "duration", "port", "path", "time_scale",
 ]  # fmt: skip
 
 _DATA = files("understudy.server.arguments") / "data"
@@ -26,7 +26,8 @@ _INVERSE = {"--enable-": "--disable-", "--disable-": "--enable-"}
 class Flag(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
     """One flag. `names` are those that set it, or switch it on; `dest` is where its value goes.
 
-    `optional`: an empty value and "None" mean None. `config` names the fields of a JSON object.
+    `optional`: an empty value and "None" mean None. `config` names the fields of a JSON object. `help` says what one of
+    our own does.
     """
 
     names: tuple[str, ...]
@@ -37,6 +38,7 @@ class Flag(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     const: Any = None
     choices: tuple[Any, ...] | None = None
     default: Any = None
+    help: str = ""
 
     @cached_property
     def name(self) -> str:
@@ -108,25 +110,67 @@ def acting_dests() -> frozenset[str]:
     return frozenset(msgspec.json.decode(data, type=list[str])) | {flag.dest for flag in OWN_FLAGS}
 
 
+_LATENCY_HELP = {
+    "prefill_base_seconds": "latency of a prompt of which something must be computed",
+    "prefill_cached_seconds": "latency in its place where all full blocks are cached",
+    "prefill_seconds_per_block": "latency of each block of a prompt to compute",
+    "decode_seconds_per_step": "latency of a step in which anything decodes",
+}
+
 OWN_FLAGS: tuple[Flag, ...] = (
-    Flag(names=("--gpu",), kind="gpu", default=DEFAULT_GPU),
-    Flag(names=("--time-scale",), kind="amount", default=1.0),
+    Flag(names=("--gpu",), kind="gpu", default=DEFAULT_GPU, help="the GPU whose memory and speed are played"),
+    Flag(
+        names=("--time-scale",),
+        kind="time_scale",
+        default=1.0,
+        help="0.1 is ten times faster than life, 0 waits for nothing",
+    ),
     Flag(
         names=("--generator",),
         kind="text",
         choices=("dummy", "echo", "dataset", "transformers"),
         default="dummy",
+        help="what is said: random words, the prompt, answers of a file, what a small model says",
     ),
-    Flag(names=("--generator-dataset",), kind="path"),
-    Flag(names=("--generator-model",), kind="path"),
-    Flag(names=("--output-length",), kind="text", default="auto"),
-    Flag(names=("--startup",), kind="duration", default=0.0),
-    Flag(names=("--faults",), kind="path"),
-    Flag(names=("--admin-port",), kind="port"),
-    Flag(names=("--auth-compat",), kind="text", choices=("strict", "vllm"), default="strict"),
-    Flag(names=("--simulated-time-headers",), kind="switch", default=False),
+    Flag(names=("--generator-dataset",), kind="path", help="the file of JSON lines for the dataset"),
+    Flag(names=("--generator-model",), kind="path", help="the folder of the small model for transformers"),
+    Flag(
+        names=("--output-length",),
+        kind="text",
+        default="auto",
+        help="how long answers are: auto, max-tokens, fixed:200, uniform:50-200, normal:200,50, "
+        "lognormal:200,0.6, exponential:200 or dataset",
+    ),
+    Flag(
+        names=("--startup",),
+        kind="duration",
+        default=0.0,
+        help="how long the model loads and connections are refused, such as 30s",
+    ),
+    Flag(names=("--faults",), kind="path", help="the plan of faults, in YAML or JSON"),
+    Flag(
+        names=("--admin-port",), kind="port", help="the port on 127.0.0.1 for faults, crashes and the state"
+    ),
+    Flag(
+        names=("--auth-compat",),
+        kind="text",
+        choices=("strict", "vllm"),
+        default="strict",
+        help="what needs an API key: all but probes and metrics, or only what vLLM guards",
+    ),
+    Flag(
+        names=("--simulated-time-headers",),
+        kind="switch",
+        default=False,
+        help="answers tell the engine's times in their headers",
+    ),
     *(
-        Flag(names=(f"--{field.name.replace('_', '-')}",), kind="amount", default=field.default)
+        Flag(
+            names=(f"--{field.name.replace('_', '-')}",),
+            kind="amount",
+            default=field.default,
+            help=f"{_LATENCY_HELP[field.name]}; None: the model's on the GPU",
+        )
         for field in fields(LatencyChoices)
     ),
 )

@@ -6,6 +6,7 @@ from textwrap import dedent, indent
 from understudy.server.arguments.flags import Catalogue, Flag, Group
 
 _COLUMN = 48
+_HELP_INDENT = 4
 _NO_EFFECT = "no effect here"
 _INTRODUCTION = """\
     An HTTP server that answers as `vllm serve` of vLLM 0.33 does, without a GPU. It takes every flag of it; those
@@ -69,7 +70,8 @@ def _line(flag: Flag, *, acts: bool) -> str:
     start = f"{names} {value}" if value else names
     gap = " " * max(2, _COLUMN - len(start))
     default = '""' if flag.default == "" else flag.default
-    return f"{start}{gap}default: {default}" + ("" if acts else f"; {_NO_EFFECT}")
+    about = f"\n{' ' * _HELP_INDENT}{flag.help}" if flag.help else ""
+    return f"{start}{gap}default: {default}{'' if acts else f'; {_NO_EFFECT}'}{about}"
 
 
 def _value(flag: Flag) -> str:

@@ -10,6 +10,7 @@ from understudy.server.arguments.actions import MODEL_TAG, Given, Store, argumen
 from understudy.server.arguments.checks import check
 from understudy.server.arguments.command_line import plain_words
 from understudy.server.arguments.config_file import read_config_file
+from understudy.server.arguments.effect import without_effect
 from understudy.server.arguments.flags import OWN_FLAGS, Catalogue, acting_dests, read_catalogue
 from understudy.server.arguments.help import help_text
 from understudy.server.arguments.result import ServeArguments
@@ -44,7 +45,7 @@ def parse_serve_arguments(argv: Sequence[str], environment: Mapping[str, str] = 
     return ServeArguments(
         values=values,
         given=frozenset(names),
-        without_effect=tuple(name for dest, name in names.items() if dest not in acting),
+        without_effect=without_effect(names, values, acting),
     )
 
 

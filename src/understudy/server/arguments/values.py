@@ -17,6 +17,8 @@ from understudy.server.arguments.flags import FieldType, Flag
 
 _SECONDS: Mapping[str, float] = {"": 1.0, "s": 1.0, "ms": 0.001, "m": 60.0}
 _MOST_PORT = 65_535
+_MOST_SECONDS = 1e9
+_TIME_SCALES = (1e-6, 1e6)
 
 Reader = Callable[[str], Any]
 
@@ -105,7 +107,18 @@ def _duration(text: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)(|s|ms|m)", text)
     if match is None:
         raise ArgumentTypeError(f"{text!r} is no duration such as 30, 30s, 500ms or 2m")
-    return float(match[1]) * _SECONDS[match[2]]
+    seconds = float(match[1]) * _SECONDS[match[2]]
+    if seconds > _MOST_SECONDS:
+        raise ArgumentTypeError(f"must be at most {_MOST_SECONDS:,.0f} seconds, got {text}")
+    return seconds
+
+
+def _time_scale(text: str) -> float:
+    value = _number(text)
+    least, most = _TIME_SCALES
+    if value != 0 and not least <= value <= most:
+        raise ArgumentTypeError(f"must be 0 or a number from {least:f} to {most:,.0f}, got {text}")
+    return value
 
 
 def _port(text: str) -> int:
@@ -130,6 +143,7 @@ _READERS: Mapping[str, Reader] = {
     "reasoning_parser": _reasoning_parser,
     "gpu": _gpu,
     "amount": _amount,
+    "time_scale": _time_scale,
     "duration": _duration,
     "port": _port,
     "path": Path,

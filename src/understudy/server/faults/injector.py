@@ -52,7 +52,7 @@ NO_EVENT_FAULTS = EventFaults()
 
 
 class FaultInjector:
-    """Follows a plan; `plan` may be replaced at any time.
+    """Follows a plan; `plan` may be replaced at any time, and what has no time of its own begins then.
 
     `now_seconds` tells the time since the start, `injected` hears the kind of each fault that happens.
     """
@@ -63,10 +63,19 @@ class FaultInjector:
         now_seconds: Callable[[], float],
         injected: Callable[[str], None] = lambda _kind: None,
     ) -> None:
-        self.plan = plan
         self._now_seconds = now_seconds
+        self.plan = plan
         self._injected = injected
         self._times_seen: OrderedDict[bytes, int] = OrderedDict()
+
+    @property
+    def plan(self) -> FaultPlan:
+        """The plan of now; every fault in it has its `at_seconds`."""
+        return self._plan
+
+    @plan.setter
+    def plan(self, plan: FaultPlan) -> None:
+        self._plan = plan.set_at(self._now_seconds())
 
     def for_request(self, body: bytes) -> RequestFaults:
         """Return what is to happen to a request."""

@@ -1,7 +1,8 @@
 """A plan of faults as data: what, when, how often. It decides nothing."""
 
+import math
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -12,21 +13,32 @@ Rate = Annotated[float, Meta(ge=0, le=1)]
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 Count = Annotated[int, Meta(ge=0, le=10**9)]
 
+F = TypeVar("F", bound="Timed")
+
 
 class Timed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """When a fault holds: from `at_seconds` after the start of the server, for `for_seconds` or for ever.
 
-    Seconds are the engine's: with a time scale of 0.1 they pass ten times faster.
+    Without `at_seconds` it holds from when its plan is set. Seconds are the engine's: with a time scale of 0.1 they pass
+    ten times faster.
     """
 
-    at_seconds: Seconds = 0.0
+    at_seconds: Seconds | None = None
     for_seconds: Seconds | None = None
+
+    @property
+    def begin_seconds(self) -> float:
+        """When it begins; 0, the start, as long as its plan is not set."""
+        return self.at_seconds or 0.0
+
+    @property
+    def end_seconds(self) -> float:
+        """When it is over; infinity for never."""
+        return math.inf if self.for_seconds is None else self.begin_seconds + self.for_seconds
 
     def holds(self, now_seconds: float) -> bool:
         """Whether it holds at that time."""
-        if now_seconds < self.at_seconds:
-            return False
-        return self.for_seconds is None or now_seconds < self.at_seconds + self.for_seconds
+        return self.begin_seconds <= now_seconds < self.end_seconds
 
 
 class HttpError(Timed, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="error"):
@@ -95,6 +107,16 @@ class FaultPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] = 0
     faults: tuple[Fault, ...] = ()
+
+    def set_at(self, now_seconds: float) -> "FaultPlan":
+        """Return the plan as it is followed from now on: what has no `at_seconds` begins now, all else is as it was."""
+        return msgspec.structs.replace(
+            self, faults=tuple(_begun(fault, now_seconds) for fault in self.faults)
+        )
+
+
+def _begun(fault: F, now_seconds: float) -> F:
+    return fault if fault.at_seconds is not None else msgspec.structs.replace(fault, at_seconds=now_seconds)
 
 
 def parse_fault_plan(data: bytes, where: str) -> FaultPlan:

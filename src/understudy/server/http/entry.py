@@ -11,6 +11,7 @@ from yarl import URL
 from understudy.server.http.answers import error_answer, invalid_request
 from understudy.server.http.body import BodyError
 from understudy.server.http.limits import HttpLimits
+from understudy.server.http.root_path import stripped_root_path
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -79,7 +80,9 @@ class Entry:
         if isinstance(match.http_exception, web.HTTPNotFound):
             return None
         query = request.raw_path.partition("?")[2]
-        location = f"{request.scheme}://{request.host}{other}" + (f"?{query}" if query else "")
+        location = f"{request.scheme}://{request.host}{stripped_root_path(request)}{other}" + (
+            f"?{query}" if query else ""
+        )
         headers = {"Location": quote(location, safe=_SAFE_IN_LOCATION, errors="replace")}
         return web.Response(status=HTTPStatus.TEMPORARY_REDIRECT, headers=headers)
 

@@ -13,6 +13,7 @@ from understudy.errors import UsageError
 from understudy.server.http.connection import Connection, Connections
 from understudy.server.http.entry import Entry
 from understudy.server.http.limits import DEFAULT_LIMITS, HttpLimits
+from understudy.server.http.root_path import ROOT_PATH, below_root_path
 
 _BACKLOG = 2048
 """Connections that wait to be accepted: uvicorn's default."""
@@ -109,6 +110,8 @@ async def _set_up(app: web.Application, connections: Connections) -> web.AppRunn
     await runner.setup()
     server = runner.server
     assert server is not None
+    if root_path := app.get(ROOT_PATH):
+        server.request_factory = below_root_path(root_path, server.request_factory)
     server.request_handler = Entry(
         server.request_handler, app.router, connections.limits, connections.server_name
     )
