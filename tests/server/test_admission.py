@@ -84,3 +84,19 @@ def test_each_prompt_of_a_request_has_to_get_in() -> None:
             assert (await server.complete(**many | {"prompt": ["a", "b", "c"]})).status == 200
 
     run_in_virtual_time(main())
+
+
+def test_a_text_that_cannot_fit_is_refused_unread() -> None:
+    """By its length in characters, in vLLM's words, unless it is to be truncated."""
+
+    async def main() -> None:
+        async with serving("--max-model-len", "64") as server:
+            most = 64 * server.worker.settings.tokenizer.max_characters_per_token
+            for excess, says in ((0, "input tokens"), (1, f"more than {most} characters")):
+                reply = await server.complete(prompt="a" * (most + excess), max_tokens=1)
+                assert reply.status == 400
+                assert says in reply.json["error"]["message"]
+            reply = await server.complete(prompt="a" * (most + 1), max_tokens=1, truncate_prompt_tokens=8)
+            assert (reply.status, reply.json["usage"]["prompt_tokens"]) == (200, 8)
+
+    run_in_virtual_time(main())

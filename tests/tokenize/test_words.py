@@ -86,6 +86,13 @@ def test_any_sequence_of_answer_words_encodes_to_itself(ids: list[int]) -> None:
     assert encode(WORDS.decode(ids)) == ids
 
 
+@settings(deadline=None)
+@given(texts)
+def test_no_token_is_longer_than_the_longest(text: str) -> None:
+    """So a text that is longer than a full context of the longest need not be looked at."""
+    assert len(text) <= WORDS.max_characters_per_token * len(encode(text))
+
+
 def test_there_are_many_answer_words() -> None:
     """Answers are made of at least a thousand different words, each with a space before it."""
     assert len(set(ANSWER_IDS)) == len(ANSWER_IDS) >= 1_000

@@ -85,6 +85,7 @@ def settings_of(arguments: ServeArguments, environment: Mapping[str, str]) -> Se
     limits = ModelLimits(
         max_model_len=setup.config.max_model_len,
         vocabulary_size=setup.model.vocab_size,
+        max_characters_per_token=tokenizer.max_characters_per_token,
         max_token_id=max(setup.model.vocab_size, tokenizer.vocabulary_size) - 1,
         served_model_names=names,
         max_logprobs=values["max_logprobs"],

@@ -94,6 +94,7 @@ class HuggingFaceTokenizer:
         self._special_ids = frozenset(token_id for token_id, token in added.items() if token.special)
         self._vocabulary = backend.get_vocab(with_added_tokens=True)
         self.vocabulary_size = 1 + max(self._vocabulary.values(), default=-1)
+        self.max_characters_per_token = max(map(len, self._vocabulary), default=1)
         self.bos_token_id = self._special_id("bos_token")
         self.eos_token_id = self._special_id("eos_token")
 

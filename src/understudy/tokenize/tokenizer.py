@@ -32,6 +32,10 @@ class Tokenizer(Protocol):
         """One more than the largest id."""
 
     @property
+    def max_characters_per_token(self) -> int:
+        """The length of the longest entry of the vocabulary, as vLLM takes it to bound how long a text can be."""
+
+    @property
     def bos_token_id(self) -> int | None:
         """The token that begins a text, if there is one."""
 

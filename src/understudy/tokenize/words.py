@@ -61,6 +61,7 @@ class WordsTokenizer:
     eos_token_id = EOS_TOKEN_ID
 
     def __init__(self) -> None:
+        self.max_characters_per_token = max(map(len, vocabulary().ids))
         self._known = _Pieces()
         self._pieces = dict(enumerate(vocabulary().pieces))
         self._ordinary_pieces = {
