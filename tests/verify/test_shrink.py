@@ -19,7 +19,7 @@ CONDITIONS: dict[str, Callable[[Case], bool]] = {
 def _size(case: Case) -> int:
     config = sum(bool(case.config[name] != simplest) for name, simplest in SIMPLEST.items())
     requests = sum(_request_size(line) for line in case.workload)
-    return config + requests + len(case.resets) + case.fills_pipeline
+    return config + requests + len(case.resets) + len(case.pauses) + case.fills_pipeline
 
 
 def _request_size(line: Json) -> int:

@@ -98,6 +98,7 @@ class Scheduler:
         """
         plan = StepPlan()
         if self.pause == "all":
+            self._tell_preempted_by_reset(plan)
             return plan
         cap = self._prefill_cap()
         defers_prefill = self._defers_prefill()
@@ -115,12 +116,14 @@ class Scheduler:
             self._num_executed_steps += 1
         if ran_prefill or admitted_prefill:
             self._last_prefill_step = self._num_executed_steps
-        if self._preempted_by_reset:
-            # Told only now: no preemption by this step, so it kept nobody from being admitted.
-            plan.preempted += self._preempted_by_reset
-            self._preempted_by_reset = []
+        # Told only now: no preemption by this step, so it kept nobody from being admitted.
+        self._tell_preempted_by_reset(plan)
         self._advance(plan)
         return plan
+
+    def _tell_preempted_by_reset(self, plan: StepPlan) -> None:
+        plan.preempted += self._preempted_by_reset
+        self._preempted_by_reset = []
 
     def _prefill_cap(self) -> int:
         """Return the most tokens that one request may compute in this step.

@@ -5,11 +5,13 @@ in vLLM's words; every option of the configuration is written out, so nothing de
 """
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count, islice
-from typing import Any
+from typing import Any, Literal
 
 Json = dict[str, Any]
+
+Pause = Literal["none", "new", "all"]
 
 HASH_ALGORITHMS = ("sha256", "sha256_cbor", "xxhash", "xxhash_cbor")
 BLOCK_SIZES = (1, 2, 3, 4, 8, 16, 32)
@@ -25,8 +27,9 @@ class Case:
 
     `workload` holds requests as the step log has them, and besides `abort_steps`, `eos_token_id`,
     `skip_reading_prefix_cache` and `lora`. `resets` are pairs: the iteration, and whether running requests are preempted
-    for it. With `fills_pipeline` an iteration that follows on one that only scheduled or preempted takes no arrivals, aborts and
-    resets, as an engine does that schedules until its pipeline is full. With `segment_tokens` all tokens are
+    for it. `pauses` are pairs too: the iteration, and whom the scheduler leaves alone from then on, "none", "new" or "all".
+    With `fills_pipeline` an iteration that follows on one that only scheduled or preempted takes no arrivals, aborts and
+    resets, as an engine does that schedules until its pipeline is full; there are no pauses then. With `segment_tokens` all tokens are
     different but for what prompts share, and those share whole segments of so many tokens or are equal: a trace that hides
     its tokens can name all that is shared.
     """
@@ -36,6 +39,7 @@ class Case:
     resets: list[tuple[int, bool]]
     fills_pipeline: bool = False
     segment_tokens: int | None = None
+    pauses: list[tuple[int, Pause]] = field(default_factory=list)
 
 
 def random_case(
@@ -61,7 +65,8 @@ def random_case(
     if config["enable_chunked_prefill"]:
         _tighten(rng, config, workload)
     config["async_scheduling"] = async_scheduling
-    return Case(config, workload, resets, fills_pipeline, segment_tokens)
+    pauses: list[tuple[int, Pause]] = [] if fills_pipeline else _pauses(rng, workload)
+    return Case(config, workload, resets, fills_pipeline, segment_tokens, pauses)
 
 
 def _segments(block_size: int) -> list[int]:
@@ -134,6 +139,16 @@ def _resets(rng: random.Random, workload: list[Json]) -> list[tuple[int, bool]]:
     last_step = 30 + max(request["arrive_step"] for request in workload)
     preempts = rng.choice([0.0, 0.5, 1.0])
     return [(step, rng.random() < preempts) for step in sorted(rng.choices(range(last_step), k=6))]
+
+
+def _pauses(rng: random.Random, workload: list[Json]) -> list[tuple[int, Pause]]:
+    """Draw pauses for a few cases; the last one ends."""
+    if rng.random() < 0.7:
+        return []
+    last_step = 30 + max(request["arrive_step"] for request in workload)
+    steps = sorted(rng.choices(range(last_step), k=5))
+    scopes: list[Pause] = ["none", "new", "all"]
+    return [*((step, rng.choice(scopes)) for step in steps), (last_step, "none")]
 
 
 class _Workload:

@@ -30,6 +30,7 @@ from vllm.utils.hashing import get_hash_fn_by_name
 from vllm.v1.core.block_pool import BlockPool
 from vllm.v1.core.kv_cache_utils import get_request_block_hasher, init_none_hash
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
+from vllm.v1.core.sched.interface import PauseState
 from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.engine import EngineCoreOutputs
@@ -71,6 +72,11 @@ SCHEDULER_OPTIONS = (
     "long_prefill_token_threshold_adaptive",
     "prefill_schedule_interval",
 )
+PAUSE_STATES = {
+    "none": PauseState.UNPAUSED,
+    "new": PauseState.PAUSED_NEW,
+    "all": PauseState.PAUSED_ALL,
+}
 STATISTICS = ("requests", "queries", "hits", "preempted_requests", "preempted_queries", "preempted_hits")
 
 
@@ -151,6 +157,7 @@ class Run:
         aborts = [(step, line["id"]) for line in workload for step in line.get("abort_steps", ())]
         self._aborts = deque(sorted(aborts, key=lambda abort: abort[0]))
         self._resets = deque(case["resets"])
+        self._pauses = deque(case["pauses"])
         self._outputs = {line["id"]: line["outputs"] for line in workload}
         self._requests: list[Request] = []
         self._in_flight: deque[tuple[SchedulerOutput, ModelRunnerOutput]] = deque()
@@ -161,7 +168,8 @@ class Run:
         """Return the record of each iteration until no request is left, and the hashes."""
         log: list[Json] = []
         filling = False
-        while self._arrivals or self._scheduler.has_unfinished_requests():
+        # While it is paused vLLM counts no request as unfinished.
+        while self._arrivals or self._scheduler.requests:
             if len(log) == MAX_ITERATIONS:
                 raise SystemExit("the workload does not end")
             told = {} if filling and self._fills_pipeline else self._read_inbox(len(log))
@@ -201,6 +209,8 @@ class Run:
             answers.append(self._scheduler.reset_prefix_cache(reset_running_requests=preempts))
         if answers:
             told["reset"] = answers
+        while self._pauses and self._pauses[0][0] <= step:
+            self._scheduler.set_pause_state(PAUSE_STATES[self._pauses.popleft()[1]])
         return told
 
     def _add(self, position: int, line: Json) -> None:

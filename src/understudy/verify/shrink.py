@@ -52,6 +52,8 @@ def _smaller(case: Case) -> Iterator[Case]:
         yield replace(case, resets=[])
     for index in range(len(case.resets)):
         yield replace(case, resets=case.resets[:index] + case.resets[index + 1 :])
+    if case.pauses:
+        yield replace(case, pauses=[])
     if case.fills_pipeline:
         yield replace(case, fills_pipeline=False)
     for name, simplest in SIMPLEST.items():

@@ -1,8 +1,8 @@
 """Our side of a trial: a case through our scheduler, with all that can be seen of it recorded in each iteration.
 
 `judge.py` does the same with vLLM's scheduler. An iteration
-1. takes the arrivals due, in order of (arrival step, position), then the aborts due in the same order, then the resets due, unless
-   the pipeline is only being filled (see Case);
+1. takes the arrivals due, in order of (arrival step, position), then the aborts due in the same order, then the resets due, then
+   the pauses due, unless the pipeline is only being filled (see Case);
 2. schedules; a step with any token is in flight;
 3. completes the oldest step in flight when the pipeline is full, or when nothing was scheduled.
 A step samples the output that follows on the tokens that it leaves computed, token 0 behind the last.
@@ -20,6 +20,7 @@ from understudy.engine import (
     EngineConfig,
     KVCacheEvent,
     LoRA,
+    PauseScope,
     Request,
     Scheduler,
     SegmentPrompt,
@@ -126,6 +127,7 @@ class Inbox:
         aborts = [(step, line["id"]) for line in case.workload for step in line.get("abort_steps", ())]
         self._aborts = deque(sorted(aborts, key=lambda abort: abort[0]))
         self._resets = deque(case.resets)
+        self._pauses = deque(case.pauses)
 
     def take_arrivals(self, step: int) -> list[tuple[int, Json]]:
         """Take positions and lines of the requests that have arrived."""
@@ -146,6 +148,13 @@ class Inbox:
         taken = []
         while self._resets and self._resets[0][0] <= step:
             taken.append(self._resets.popleft()[1])
+        return taken
+
+    def take_pauses(self, step: int) -> list[PauseScope]:
+        """Take the pauses; the last one counts."""
+        taken: list[PauseScope] = []
+        while self._pauses and self._pauses[0][0] <= step:
+            taken.append(self._pauses.popleft()[1])
         return taken
 
 
@@ -195,6 +204,8 @@ class _Run:
             told["reset"] = [
                 scheduler.reset_prefix_cache(reset_running_requests=preempts) for preempts in resets
             ]
+        for scope in self._inbox.take_pauses(step):
+            scheduler.pause = scope
         return told
 
     def _iteration(self) -> Json:
