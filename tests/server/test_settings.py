@@ -7,7 +7,7 @@ import pytest
 from understudy.errors import InputError, UsageError
 from understudy.server.arguments import parse_serve_arguments
 from understudy.server.arguments.parser_names import parser_names
-from understudy.server.settings import Settings, settings_of
+from understudy.server.settings import MAX_ENGINES, Settings, settings_of
 
 
 def _settings(*words: str) -> Settings:
@@ -91,3 +91,9 @@ def test_throughput_doubles_the_limits_of_a_step() -> None:
     usual, doubled = _settings().engine_config, _settings("--performance-mode=throughput").engine_config
     assert doubled.max_num_batched_tokens == 2 * usual.max_num_batched_tokens
     assert doubled.max_num_seqs == 2 * usual.max_num_seqs
+
+
+def test_no_more_engines_than_a_process_holds() -> None:
+    """One more than the most is refused before any is made."""
+    with pytest.raises(UsageError, match=f"at most {MAX_ENGINES}, got {MAX_ENGINES + 1}"):
+        _settings("--data-parallel-size", str(MAX_ENGINES + 1))

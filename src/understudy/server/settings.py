@@ -33,6 +33,10 @@ _SAMPLING_OF_GENERATION_CONFIG = {
 """Fields of a generation config that vLLM takes as defaults, and its names for them."""
 
 
+MAX_ENGINES = 1024
+"""Data-parallel engines of one process: so many start in about two seconds."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything that is decided at start."""
@@ -82,6 +86,10 @@ def settings_of(arguments: ServeArguments, environment: Mapping[str, str]) -> Se
     )
     names = tuple(values["served_model_name"] or (model,))
     defaults, cap = _default_sampling(values)
+    if (values["data_parallel_size"] or 1) > MAX_ENGINES:
+        raise UsageError(
+            f"--data-parallel-size must be at most {MAX_ENGINES}, got {values['data_parallel_size']}"
+        )
     limits = ModelLimits(
         max_model_len=setup.config.max_model_len,
         vocabulary_size=setup.model.vocab_size,
