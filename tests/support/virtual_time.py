@@ -2,7 +2,7 @@
 
 import asyncio
 import selectors
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 from selectors import SelectorKey
 from typing import Any, TypeVar
 
@@ -14,35 +14,20 @@ QUIET_SECONDS = 0.002
 """How long sockets on this machine get, in real time, to bring what was sent to them."""
 
 
-class _JumpingSelector(selectors.BaseSelector):
+class _JumpingSelector(selectors.DefaultSelector):
     """Asks the real selector, and moves the loop's clock where that would have waited in vain."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.now_seconds = 0.0
-        self._real = selectors.DefaultSelector()
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
         if timeout is not None and timeout <= 0:
-            return self._real.select(0)
-        events = self._real.select(timeout if timeout is None else QUIET_SECONDS)
+            return super().select(0)
+        events = super().select(timeout if timeout is None else QUIET_SECONDS)
         if not events and timeout is not None:
             self.now_seconds += timeout
         return events
-
-    def register(self, fileobj: Any, events: int, data: Any = None) -> SelectorKey:
-        return self._real.register(fileobj, events, data)
-
-    def unregister(self, fileobj: Any) -> SelectorKey:
-        return self._real.unregister(fileobj)
-
-    def modify(self, fileobj: Any, events: int, data: Any = None) -> SelectorKey:
-        return self._real.modify(fileobj, events, data)
-
-    def close(self) -> None:
-        self._real.close()
-
-    def get_map(self) -> Mapping[Any, SelectorKey]:
-        return self._real.get_map()
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):

@@ -2,46 +2,31 @@
 
 import asyncio
 import selectors
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from selectors import SelectorKey
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class _Selector(selectors.BaseSelector):
+class _Selector(selectors.DefaultSelector):
     """The system's selector, which calls `on_idle` once instead of waiting."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.on_idle: Callable[[], None] | None = None
-        self._real = selectors.DefaultSelector()
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
         on_idle = self.on_idle
         if on_idle is None or (timeout is not None and timeout <= 0):
-            return self._real.select(timeout)
-        events = self._real.select(0)
+            return super().select(timeout)
+        events = super().select(0)
         if not events:
             self.on_idle = None
             on_idle()
         return events
-
-    def register(self, fileobj: Any, events: int, data: Any = None) -> SelectorKey:
-        return self._real.register(fileobj, events, data)
-
-    def unregister(self, fileobj: Any) -> SelectorKey:
-        return self._real.unregister(fileobj)
-
-    def modify(self, fileobj: Any, events: int, data: Any = None) -> SelectorKey:
-        return self._real.modify(fileobj, events, data)
-
-    def close(self) -> None:
-        self._real.close()
-
-    def get_map(self) -> Mapping[Any, SelectorKey]:
-        return self._real.get_map()
 
 
 class QuietLoop(asyncio.SelectorEventLoop):
