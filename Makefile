@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 DYNAMO_VENV := .venv-dynamo
 GUIDELLM_VENV := .venv-guidellm
+CLIENT_VENVS := .venv-clients .venv-litellm .venv-aiperf
 TRANSFORMERS_VENV := .venv-transformers
 VLLM_VENV := .venv-vllm
 VLLM_VERSION := $(shell sed -n 's/^VLLM_VERSION = "\(.*\)"/\1/p' src/understudy/__init__.py)
 VLLM_REQUIREMENTS := src/understudy/verify/vllm-requirements.txt
 
-.PHONY: demo test check format bench bench-serving test-transformers coverage-verify vllm-env verify-live record-trials fidelity clean
+.PHONY: demo test check format bench bench-serving test-transformers test-clients coverage-verify vllm-env verify-live record-trials fidelity clean
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "understudy needs Python 3.11 or later")'
@@ -62,6 +63,16 @@ $(TRANSFORMERS_VENV)/.ready: pyproject.toml
 test-transformers: $(TRANSFORMERS_VENV)/.ready
 	$(TRANSFORMERS_VENV)/bin/python -m pytest tests/extras/transformers
 
+# Programs that people use with vLLM, against our server. Their pins contradict each other, so they have several environments.
+$(CLIENT_VENVS:%=%/.ready): .venv-%/.ready: tests/differential/clients/requirements/%.txt
+	rm -rf .venv-$*
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement $<
+	touch $@
+
+test-clients: $(VENV)/.ready $(CLIENT_VENVS:%=%/.ready) $(GUIDELLM_VENV)/.ready $(VLLM_VENV)/.ready
+	$(BIN)/pytest --durations=0 tests/differential/clients/suite.py
+
 # Branches of the scheduler and the block pool that the random workloads of `verify` reach.
 coverage-verify: $(VENV)/.ready
 	$(BIN)/python -m tests.verify.coverage_by_workloads
@@ -87,4 +98,4 @@ record-trials: $(VENV)/.ready $(VLLM_VENV)/.ready
 	$(BIN)/python -m tests.verify.record_trials
 
 clean:
-	rm -rf $(VENV) $(DYNAMO_VENV) $(GUIDELLM_VENV) $(TRANSFORMERS_VENV) $(VLLM_VENV) understudy-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(DYNAMO_VENV) $(CLIENT_VENVS) $(GUIDELLM_VENV) $(TRANSFORMERS_VENV) $(VLLM_VENV) understudy-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

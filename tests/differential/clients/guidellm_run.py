@@ -1,7 +1,6 @@
 """GuideLLM's benchmark: no request fails, and every answer has as many tokens as were asked for.
 
-pip install guidellm==0.8.1
-python guidellm_run.py http://127.0.0.1:8000 TOKENIZER_FOLDER
+python -m tests.differential.clients.guidellm_run http://127.0.0.1:8000 TOKENIZER_FOLDER
 """
 
 import json
@@ -11,15 +10,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.differential.clients.check import check
+
 REQUESTS = 40
 OUTPUT_TOKENS = 16
-
-
-def check(what: str, *, holds: bool) -> None:
-    """Print what was checked; end with 1 if it does not hold."""
-    print(f"{'ok ' if holds else 'NOT'} {what}")
-    if not holds:
-        sys.exit(1)
 
 
 def main() -> None:
@@ -28,23 +22,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "report.json")
         command = [
-            *(
-                str(Path(sys.executable).with_name("guidellm")),
-                "run",
-                "--backend",
-                f"kind=openai_http,target={url},model=m",
-            ),
+            *(str(Path(sys.executable).with_name("guidellm")), "run"),
+            *("--backend", f"kind=openai_http,target={url},model=m"),
             *("--tokenizer", f"kind=huggingface_auto,model={tokenizer}"),
             *("--data", f"kind=synthetic_text,prompt_tokens=64,output_tokens={OUTPUT_TOKENS}"),
-            *(
-                "--profile",
-                "kind=concurrent,streams=4",
-                "--constraint",
-                f"kind=max_requests,count={REQUESTS}",
-            ),
+            *("--profile", "kind=concurrent,streams=4"),
+            *("--constraint", f"kind=max_requests,count={REQUESTS}"),
             *("--disable-console", "--output", f"kind=json,path={report}"),
         ]
-        done = subprocess.run(command, env={**os.environ, "HF_HUB_OFFLINE": "1"}, timeout=300, check=False)
+        done = subprocess.run(command, env={**os.environ, "HF_HUB_OFFLINE": "1"}, timeout=150, check=False)
         check("guidellm ends well", holds=done.returncode == 0)
         (benchmark,) = json.loads(report.read_text())["benchmarks"]
     requests = benchmark["requests"]

@@ -1,7 +1,6 @@
 """LangChain's OpenAI classes: invoke, batch, stream, usage, completions.
 
-pip install langchain-openai==1.7.4
-python langchain_client.py http://127.0.0.1:8000
+python -m tests.differential.clients.langchain_client http://127.0.0.1:8000
 """
 
 import asyncio
@@ -9,13 +8,7 @@ import sys
 from typing import Any
 
 from langchain_openai import ChatOpenAI, OpenAI  # type: ignore[import-not-found]  # installed where this runs
-
-
-def check(what: str, *, holds: bool) -> None:
-    """Print what was checked; end with 1 if it does not hold."""
-    print(f"{'ok ' if holds else 'NOT'} {what}")
-    if not holds:
-        sys.exit(1)
+from tests.differential.clients.check import check
 
 
 def main() -> None:

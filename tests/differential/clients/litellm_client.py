@@ -1,23 +1,17 @@
 """LiteLLM as a client of a vLLM that it hosts: answers, streams with usage, its errors.
 
-pip install litellm==1.106.2
-python litellm_client.py http://127.0.0.1:8000
+python -m tests.differential.clients.litellm_client http://127.0.0.1:8000
 """
 
 import asyncio
 import sys
+from functools import partial
 from typing import Any
 
 import litellm  # type: ignore[import-not-found]  # installed where this runs
+from tests.differential.clients.check import check, check_refused
 
 MESSAGES = [{"role": "user", "content": "Say hello."}]
-
-
-def check(what: str, *, holds: bool) -> None:
-    """Print what was checked; end with 1 if it does not hold."""
-    print(f"{'ok ' if holds else 'NOT'} {what}")
-    if not holds:
-        sys.exit(1)
 
 
 def main() -> None:
@@ -48,12 +42,8 @@ def main() -> None:
         ("an unknown model is not found", litellm.NotFoundError, {"model": "hosted_vllm/nope"}),
         ("a negative limit is a bad request", litellm.BadRequestError, {"max_tokens": -1}),
     ):
-        try:
-            litellm.completion(messages=MESSAGES, **{**options, **changed})
-        except kind:
-            check(what, holds=True)
-        else:
-            check(what, holds=False)
+        asked = {**options, **changed}
+        check_refused(what, kind, partial(litellm.completion, messages=MESSAGES, **asked))
 
 
 async def _at_once(options: dict[str, Any]) -> list[Any]:

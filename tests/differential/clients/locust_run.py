@@ -1,14 +1,20 @@
 """Locust: users that stream chats for some seconds; a stream without its end mark is a failure.
 
-pip install locust==2.47.0
-python locust_run.py http://127.0.0.1:8000
+python -m tests.differential.clients.locust_run http://127.0.0.1:8000
 """
 
+import csv
+import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from locust import HttpUser, task  # type: ignore[import-not-found]  # installed where this runs
+from tests.differential.clients.check import check
+
+ROOT = Path(__file__).resolve().parents[3]
+USERS = 8
 
 
 class Streamer(HttpUser):  # type: ignore[misc]  # Locust is not installed where types are checked
@@ -32,25 +38,15 @@ class Streamer(HttpUser):  # type: ignore[misc]  # Locust is not installed where
 
 
 def main() -> None:
-    """Run this file as a Locust file against the server at the URL; Locust ends with 1 if a request failed."""
-    command = [
-        *(
-            str(Path(sys.executable).with_name("locust")),
-            "-f",
-            __file__,
-            "--headless",
-            "-u",
-            "8",
-            "-r",
-            "8",
-            "-t",
-            "10s",
-        ),
-        *("-H", sys.argv[1].rstrip("/"), "--only-summary"),
-    ]
-    done = subprocess.run(command, timeout=120, check=False)
-    print(f"{'ok ' if done.returncode == 0 else 'NOT'} no stream fails")
-    sys.exit(done.returncode)
+    """Run this file as a Locust file against the server at the URL."""
+    command = [str(Path(sys.executable).with_name("locust")), "--locustfile", __file__, "--headless"]
+    command += ["--users", str(USERS), "--spawn-rate", str(USERS), "--run-time", "10s", "--only-summary"]
+    with tempfile.TemporaryDirectory() as folder:
+        command += ["--host", sys.argv[1].rstrip("/"), "--csv", f"{folder}/locust"]
+        done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=120, check=False)
+        check("no stream fails", holds=done.returncode == 0)
+        *_, total = csv.DictReader(Path(folder, "locust_stats.csv").read_text(encoding="utf-8").splitlines())
+    check("each user has read several streams", holds=int(total["Request Count"]) >= 3 * USERS)
 
 
 if __name__ == "__main__":

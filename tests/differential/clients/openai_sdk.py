@@ -1,17 +1,16 @@
 """The OpenAI SDK: models, completions, chats, streams, the stream helper, parsing, tools, errors; sync and async.
 
-pip install openai==3.54.0
-python openai_sdk.py http://127.0.0.1:8000
+python -m tests.differential.clients.openai_sdk http://127.0.0.1:8000
 """
 
 import asyncio
 import sys
-from collections.abc import Callable
 from typing import Any, Literal
 
 import openai  # type: ignore[import-not-found]  # installed where this runs
 from openai import AsyncOpenAI, OpenAI
 from pydantic import BaseModel
+from tests.differential.clients.check import check, check_refused
 
 SAY_HELLO: list[Any] = [{"role": "user", "content": "Say hello."}]
 TOOLS: list[Any] = [
@@ -24,23 +23,6 @@ class Light(BaseModel):
     """What a traffic light shows; every answer of this form is short."""
 
     color: Literal["red", "green"]
-
-
-def check(what: str, *, holds: bool) -> None:
-    """Print what was checked; end with 1 if it does not hold."""
-    print(f"{'ok ' if holds else 'NOT'} {what}")
-    if not holds:
-        sys.exit(1)
-
-
-def refused(what: str, kind: type[Exception], call: Callable[[], Any], said: str = "") -> None:
-    """Check that a call raises one of the SDK's own errors, with these words in it."""
-    try:
-        call()
-    except kind as error:
-        check(what, holds=said in str(error))
-    else:
-        check(what, holds=False)
 
 
 def completions(client: OpenAI) -> None:
@@ -96,7 +78,7 @@ def parsing(client: OpenAI) -> None:
     """Check answers of a given form."""
     done = client.chat.completions.parse(messages=SAY_HELLO, model="m", max_tokens=64, response_format=Light)
     check("an answer is parsed", holds=isinstance(done.choices[0].message.parsed, Light))
-    refused(
+    check_refused(
         "an answer that is cut off is told so",
         openai.LengthFinishReasonError,
         lambda: client.chat.completions.parse(
@@ -109,7 +91,7 @@ def tools(client: OpenAI) -> None:
     """Check tools, for a server without a parser of tool calls."""
     done = client.chat.completions.create(messages=SAY_HELLO, tools=TOOLS, tool_choice="none", **OPTIONS)
     check("tools that are not to be used are accepted", holds=not done.choices[0].message.tool_calls)
-    refused(
+    check_refused(
         "the flags that tools need are named",
         openai.BadRequestError,
         lambda: client.chat.completions.create(messages=SAY_HELLO, tools=TOOLS, **OPTIONS),
@@ -120,19 +102,19 @@ def tools(client: OpenAI) -> None:
 def errors(client: OpenAI) -> None:
     """Check that errors arrive as the SDK's own, with the server's words."""
     ask = client.completions.create
-    refused(
+    check_refused(
         "an unknown model is not found",
         openai.NotFoundError,
         lambda: ask(model="nope", prompt="a"),
         "The model `nope` does not exist.",
     )
-    refused(
+    check_refused(
         "a negative limit is a bad request",
         openai.BadRequestError,
         lambda: ask(model="m", prompt="a", max_tokens=-1),
         "max_tokens must be at least 1, got -1.",
     )
-    refused(
+    check_refused(
         "there are no embeddings",
         openai.NotFoundError,
         lambda: client.embeddings.create(model="m", input="a"),

@@ -1,7 +1,6 @@
 """Prometheus' own parser on /metrics: every family is well formed, and counters count a request.
 
-pip install prometheus-client
-python prometheus_metrics.py http://127.0.0.1:8000
+python -m tests.differential.clients.prometheus_metrics http://127.0.0.1:8000
 """
 
 import http.client
@@ -11,6 +10,7 @@ import time
 from urllib.parse import urlsplit
 
 from prometheus_client.parser import text_string_to_metric_families
+from tests.differential.clients.check import check
 
 TOKENS = 5
 COUNTED = {
@@ -19,13 +19,6 @@ COUNTED = {
     "vllm:e2e_request_latency_seconds_count": 1,
     "vllm:time_to_first_token_seconds_count": 1,
 }
-
-
-def check(what: str, *, holds: bool) -> None:
-    """Print what was checked; end with 1 if it does not hold."""
-    print(f"{'ok ' if holds else 'NOT'} {what}")
-    if not holds:
-        sys.exit(1)
 
 
 def asked(host: str, method: str, path: str, body: str | None = None) -> tuple[int, str]:

@@ -1,7 +1,6 @@
-"""SGLang's router in front of the server: it finds it healthy, and passes chats, streams and errors on.
+"""SGLang's router before several servers: it finds them healthy, passes answers on, and a prompt returns to its cache.
 
-pip install sglang-router==0.3.2
-python sglang_router_run.py http://127.0.0.1:8000 [more workers]
+python -m tests.differential.clients.sglang_router_run http://127.0.0.1:8000 http://127.0.0.1:8001
 """
 
 import http.client
@@ -10,25 +9,25 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+
+from tests.differential.clients.check import check
 
 START_SECONDS = 60.0
+CHATS = "/v1/chat/completions"
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 5}
+TOPICS = ("apples", "bridges", "clouds", "dragons", "engines", "forests")
+ALIKE = 6
 
 
-def check(what: str, *, holds: bool) -> None:
-    """Print what was checked; end with 1 if it does not hold."""
-    print(f"{'ok ' if holds else 'NOT'} {what}")
-    if not holds:
-        sys.exit(1)
-
-
-def asked(port: int, path: str, body: dict[str, Any]) -> tuple[int, str]:
+def asked(place: str, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, str]:
     """Return status and body of an answer; status 0 if there is none yet."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection = http.client.HTTPConnection(place, timeout=60)
     try:
-        connection.request("POST", path, json.dumps(body), {"content-type": "application/json"})
+        connection.request(method, path, json.dumps(body), {"content-type": "application/json"})
         answer = connection.getresponse()
         return answer.status, answer.read().decode()
     except (OSError, http.client.HTTPException):
@@ -45,48 +44,66 @@ def free_port() -> int:
         return port
 
 
-def through(port: int) -> None:
+def complete(place: str, prompt: str) -> int:
+    """Ask for a completion and return the status."""
+    body = {"model": "m", "prompt": prompt, "max_tokens": 8}
+    return asked(place, "POST", "/v1/completions", body)[0]
+
+
+def answered(servers: list[str]) -> list[int]:
+    """Return how many answers each server has counted, a moment after the last one."""
+    time.sleep(0.5)
+    pages = [asked(server, "GET", "/metrics")[1].splitlines() for server in servers]
+    return [
+        sum(int(float(line.split()[-1])) for line in page if line.startswith("vllm:request_success_total{"))
+        for page in pages
+    ]
+
+
+def check_answers(router: str) -> None:
     """Check what comes through the router."""
-    chat = "/v1/chat/completions"
     ready = time.monotonic() + START_SECONDS
-    while asked(port, chat, CHAT)[0] != 200 and time.monotonic() < ready:
+    while asked(router, "POST", CHATS, CHAT)[0] != 200 and time.monotonic() < ready:
         time.sleep(0.5)
-    status, body = asked(port, chat, CHAT)
+    status, body = asked(router, "POST", CHATS, CHAT)
     check("a chat comes through", holds=status == 200 and json.loads(body)["usage"]["completion_tokens"] == 5)
-    status, body = asked(port, chat, {**CHAT, "stream": True})
+    status, body = asked(router, "POST", CHATS, {**CHAT, "stream": True})
     check("a stream comes through to its end", holds=status == 200 and body.endswith("data: [DONE]\n\n"))
-    status, _ = asked(port, "/v1/completions", {"model": "m", "prompt": "hello", "max_tokens": 5})
-    check("a completion comes through", holds=status == 200)
-    status, _ = asked(port, chat, {**CHAT, "temperature": -1})
+    check("a completion comes through", holds=complete(router, "hello") == 200)
+    status, _ = asked(router, "POST", CHATS, {**CHAT, "temperature": -1})
     check("an error comes through", holds=status == 400)
+
+
+def check_spread(router: str, servers: list[str]) -> None:
+    """Check which servers the router chose."""
+    before = answered(servers)
+    with ThreadPoolExecutor(len(TOPICS)) as at_once:
+        list(at_once.map(lambda topic: complete(router, f"{topic} " * 40), TOPICS))
+    between = answered(servers)
+    check("prompts that differ reach every server", holds=all(map(int.__gt__, between, before)))
+    for number in range(ALIKE):
+        complete(router, f"{TOPICS[0]} " * 40 + str(number))
+    more = [now - then for now, then in zip(answered(servers), between, strict=True)]
+    check("prompts that begin alike reach one", holds=sorted(more) == [0] * (len(servers) - 1) + [ALIKE])
 
 
 def main() -> None:
     """Start a router in front of the servers at the URLs, check, and stop it."""
     port, metrics = free_port(), free_port()
     command = [
-        *(
-            str(Path(sys.executable).with_name("sglang-router")),
-            "launch",
-            "--worker-urls",
-            *sys.argv[1:],
-            "--policy",
-            "cache_aware",
-        ),
-        *(
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(port),
-            "--prometheus-host",
-            "127.0.0.1",
-            "--prometheus-port",
-            str(metrics),
-        ),
+        str(Path(sys.executable).with_name("sglang-router")),
+        "launch",
+        "--policy",
+        "cache_aware",
+        "--log-level",
+        "error",
     ]
-    router = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command += ["--worker-urls", *sys.argv[1:], "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--prometheus-host", "127.0.0.1", "--prometheus-port", str(metrics)]
+    router = subprocess.Popen(command)
     try:
-        through(port)
+        check_answers(f"127.0.0.1:{port}")
+        check_spread(f"127.0.0.1:{port}", [urlsplit(url).netloc for url in sys.argv[1:]])
     finally:
         router.terminate()
         router.wait(30)

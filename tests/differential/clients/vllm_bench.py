@@ -1,6 +1,6 @@
 """vLLM's own benchmark of servers, over chats and over completions.
 
-.venv-vllm/bin/python vllm_bench.py http://127.0.0.1:8000 TOKENIZER_FOLDER
+python -m tests.differential.clients.vllm_bench http://127.0.0.1:8000 TOKENIZER_FOLDER
 """
 
 import json
@@ -9,6 +9,8 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from tests.differential.clients.check import check
 
 REQUESTS = 20
 OUTPUT_TOKENS = 16
@@ -20,56 +22,24 @@ QUIET = {
 }
 
 
-def check(what: str, *, holds: bool) -> None:
-    """Print what was checked; end with 1 if it does not hold."""
-    print(f"{'ok ' if holds else 'NOT'} {what}")
-    if not holds:
-        sys.exit(1)
-
-
 def main() -> None:
     """Run the benchmark against the server at the URL, with the tokenizer in the folder."""
     url, tokenizer = sys.argv[1].rstrip("/"), Path(sys.argv[2]).resolve()
     for backend, endpoint in (("openai-chat", "/v1/chat/completions"), ("openai", "/v1/completions")):
         with tempfile.TemporaryDirectory() as folder:
             command = [
-                *(
-                    str(Path(sys.executable).with_name("vllm")),
-                    "bench",
-                    "serve",
-                    "--backend",
-                    backend,
-                    "--endpoint",
-                    endpoint,
-                ),
-                *(
-                    "--base-url",
-                    url,
-                    "--model",
-                    "m",
-                    "--tokenizer",
-                    str(tokenizer),
-                    "--dataset-name",
-                    "random",
-                ),
-                *(
-                    "--random-input-len",
-                    "32",
-                    "--random-output-len",
-                    str(OUTPUT_TOKENS),
-                    "--ignore-eos",
-                    "--seed",
-                    "1",
-                ),
+                *(str(Path(sys.executable).with_name("vllm")), "bench", "serve"),
+                *("--backend", backend, "--endpoint", endpoint, "--base-url", url),
+                *("--model", "m", "--tokenizer", str(tokenizer), "--seed", "1"),
+                *("--dataset-name", "random", "--random-input-len", "32"),
+                *("--random-output-len", str(OUTPUT_TOKENS), "--ignore-eos"),
                 *("--num-prompts", str(REQUESTS), "--request-rate", "20", "--disable-tqdm"),
                 *("--save-result", "--result-dir", folder, "--result-filename", "result.json"),
             ]
             done = subprocess.run(
                 command,
                 env={**os.environ, **QUIET},
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                timeout=300,
+                timeout=150,
                 check=False,
             )
             check(f"{backend}: the benchmark ends well", holds=done.returncode == 0)
