@@ -1,4 +1,4 @@
-"""A paused scheduler; random pauses are compared with vLLM's in the trials of `understudy verify --live`."""
+"""A paused scheduler; random pauses are compared with vLLM's in the trials of `understudy verify`, recorded and live."""
 
 from understudy.engine import EngineConfig, Request, Scheduler, StepPlan, TokenPrompt
 

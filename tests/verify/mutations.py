@@ -241,6 +241,69 @@ MUTATIONS = (
         "if num_new > budget + 1 and not self.config.enable_chunked_prefill:",
         "without chunks a prompt waits for the budget that it needs",
     ),
+    # -- pauses
+    Mutation("scheduler", 'if self.pause == "all":', "if False:", "nobody runs while all is paused"),
+    Mutation(
+        "scheduler",
+        'if self.pause == "all":',
+        'if self.pause != "none":',
+        "a pause of new requests lets those that run go on",
+    ),
+    Mutation(
+        "scheduler",
+        'if self.pause == "none":',
+        'if self.pause != "all":',
+        "a pause of new requests keeps those that wait from being admitted",
+    ),
+    Mutation(
+        "scheduler",
+        'if self.pause == "none":',
+        'if self.pause == "none" or (self.waiting and self.waiting.peek().num_preemptions):',
+        "who is preempted during a pause of new requests waits for its end too",
+    ),
+    Mutation(
+        "scheduler",
+        'if self.pause == "all":',
+        'if self.pause == "all":\n            while self.running:\n                self._preempt(self.running.pop())',
+        "who runs keeps blocks and tokens during a pause",
+    ),
+    Mutation(
+        "scheduler",
+        "self._tell_preempted_by_reset(plan)\n            return plan",
+        "return plan",
+        "a step in which all is paused tells whom a reset has preempted",
+    ),
+    Mutation(
+        "scheduler",
+        "self._tell_preempted_by_reset(plan)\n            return plan",
+        "self._tell_preempted_by_reset(plan)\n            self._num_executed_steps += 1\n            return plan",
+        "a step in which all is paused does not count",
+    ),
+    Mutation(
+        "scheduler",
+        "self._tell_preempted_by_reset(plan)\n            return plan",
+        "self._tell_preempted_by_reset(plan)\n            self._prefill_is_capacity_bound = len(self.waiting) > 0\n"
+        "            return plan",
+        "behind a pause of all prompts are put off as they would have been before",
+    ),
+    Mutation(
+        "scheduler",
+        "if not defers_prefill:",
+        'if self.pause == "none" and not defers_prefill:',
+        "who waits for the end of a pause of new requests keeps prompts from being put off",
+    ),
+    Mutation(
+        "engine",
+        'if until_ns is None or self.scheduler.pause != "none":',
+        "if until_ns is None:",
+        "steps are not taken at once during a pause",
+    ),
+    Mutation(
+        "engine",
+        'may_stall = self._in_flight or self.scheduler.pause != "none"',
+        "may_stall = self._in_flight",
+        "an engine may stand still during a pause",
+    ),
     # -- how many tokens
     Mutation(
         "scheduler",

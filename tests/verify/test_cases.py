@@ -30,7 +30,8 @@ def test_a_case_is_valid_and_repeats(seed: int, mode: str) -> None:
         assert len(line["outputs"]) <= line["max_tokens"]
         fits = min(length + line["max_tokens"], config.max_model_len) - 1 <= room_tokens
         assert fits or line["abort_steps"] == [line["arrive_step"]]
-    assert not (case.fills_pipeline and (case.resets or case.pauses))
+    assert not (case.fills_pipeline and case.resets)
+    assert not case.pauses or case.pauses[-1][1] == "none"
 
 
 @given(st.integers())
@@ -72,12 +73,50 @@ def test_recorded_cases_reach_every_corner(mode: str) -> None:
         *("cache_salt", "eos_token_id", "skip_reading_prefix_cache", "lora", "duplicate", "whole blocks"),
         *("abort", "late abort", "stop", "length", "reset True", "reset False", "hidden", "fills pipeline"),
         *("hit", "preemption", "resumption", "eviction", "copies"),
+        *(
+            f"{what} during a pause of {scope}"
+            for scope in ("new", "all")
+            for what in ("aborted", "reset", "preempted")
+        ),
+        *("outputs during a pause of new", "filling during a pause of new", "filling during a pause of all"),
+        *(
+            "admission behind a pause of new",
+            "admission behind a pause of all",
+            "resumption behind a pause of new",
+        ),
     }
     assert expected <= seen, expected - seen
 
 
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_a_fair_share_of_recorded_cases_has_pauses(mode: str) -> None:
+    """A fifth or more, and most have none."""
+    paused = [
+        any("pause" in record and record["requests"] for record in recording.trial.log)
+        for _, recording in recordings()
+        if recording.case.config["async_scheduling"] is (mode == "async")
+    ]
+    assert 1 / 5 <= sum(paused) / len(paused) < 1 / 2
+
+
+def _pause_corners(case: Case, trial: Trial) -> Iterator[str]:
+    """Name what happened while a pause left somebody alone, and right behind it."""
+    scope = "none"
+    for record in trial.log:
+        before, scope = scope, record.get("pause", scope)
+        if scope != "none" and record["requests"]:
+            happened = (name for name in ("aborted", "reset", "preempted", "outputs") if record.get(name))
+            yield from (f"{name} during a pause of {scope}" for name in happened)
+            if case.fills_pipeline:
+                yield f"filling during a pause of {scope}"
+        if before != "none" and scope == "none":
+            yield from (f"admission behind a pause of {before}" for _ in record["new"])
+            yield from (f"resumption behind a pause of {before}" for _ in record["resumed"])
+
+
 def _corners(case: Case, trial: Trial) -> Iterator[str]:
     """Name what is special about a case and what came of it."""
+    yield from _pause_corners(case, trial)
     config, workload = case.config, case.workload
     yield f"block size {config['block_size']}"
     yield config["prefix_caching_hash_algo"] if config["enable_prefix_caching"] else "no caching"

@@ -115,11 +115,14 @@ def _kind(model_name: str) -> str:
 
 
 def test_every_gpu_of_the_catalogue_has_recorded_defaults() -> None:
-    """By the name and memory that the catalogue gives it, and with refusals among them."""
+    """By the name and memory that the catalogue gives it, in every performance mode, and with refusals among them."""
     entries = load_recording("defaults")["gpus"]
     recorded = {(entry["vllm_device_name"], entry["memory_bytes"]) for entry in entries}
     gpus = [catalog.load_gpu(name) for name in catalog.known_gpus()]
     assert {(gpu.vllm_device_name, gpu.memory_bytes) for gpu in gpus} <= recorded
+    for entry in entries:
+        modes = {case["flags"].get("performance_mode") for case in entry["limits"]}
+        assert modes == {None, "balanced", "interactivity", "throughput"}
     outcomes = [case["limits"] for entry in entries for case in entry["limits"]]
     assert None in outcomes
     assert [8192, 1024] in outcomes
@@ -241,6 +244,15 @@ def _a100_not_excluded(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(defaults, "default_batch_limits", limits)
 
 
+def _throughput_not_doubled(patch: pytest.MonkeyPatch) -> None:
+    original = catalog.default_batch_limits
+
+    def limits(gpu: Gpu, **flags: Any) -> BatchLimits:
+        return original(gpu, **flags | {"performance_mode": "balanced"})
+
+    patch.setattr(defaults, "default_batch_limits", limits)
+
+
 def _copies_not_counted(patch: pytest.MonkeyPatch) -> None:
     original = PrefixIndex.stored
 
@@ -289,6 +301,7 @@ FAULTS: list[tuple[str, Callable[[pytest.MonkeyPatch], None], set[str]]] = [
     ("capacity", _one_block_too_many, {"total_blocks"}),
     ("capacity", _null_block_forgotten, {"context_fit"}),
     ("defaults", _a100_not_excluded, {"default_flags"}),
+    ("defaults", _throughput_not_doubled, {"default_flags"}),
     ("routing", _copies_not_counted, {"longest_prefix_routing"}),
     ("routing", _one_block_too_deep, {"longest_prefix_routing"}),
     ("latency", _base_for_every_chunk, {"prefill_latency"}),

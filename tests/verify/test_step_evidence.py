@@ -97,6 +97,31 @@ def test_every_part_of_a_state_counts(recording: Recording, position: int, key: 
     assert disagreeing.keys() >= {key}
 
 
+def _paused_recording() -> tuple[Recording, list[bool]]:
+    """Return a recording with pauses, and of which iterations it is told that a pause holds in them or ends with them."""
+    for _, recording in recordings():
+        scope, paused = "none", []
+        for record in recording.trial.log:
+            before, scope = scope, record.get("pause", scope)
+            paused.append({before, scope} != {"none"} and bool(record["requests"]))
+        if {True, False} <= set(paused):
+            return recording, paused
+    pytest.fail("no recording has pauses")
+
+
+def test_pauses_have_iterations_of_their_own() -> None:
+    """Those in which a pause holds, and the first one behind it; a difference in any of them counts, and in no other."""
+    recording, paused = _paused_recording()
+    tallies = Tallies()
+    compare_trials(recording.case, recording.trial, recording.trial, tallies, "here")
+    assert tallies["pauses"].comparisons == sum(paused)
+    for step in (paused.index(True), paused.index(False)):
+        ours = deepcopy(recording.trial)
+        ours.log[step]["usage"] += 1
+        _, disagreeing = _compare(recording, ours)
+        assert ("pauses" in disagreeing) is paused[step]
+
+
 def _other(value: Any) -> object:
     match value:
         case bool():

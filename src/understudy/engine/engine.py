@@ -124,8 +124,8 @@ class Engine:
     def step(self, now_ns: int, *, until_ns: int | None = None) -> StepResult:
         """Complete the step that ends now, if one does, and schedule until the pipeline is full.
 
-        Where nothing arrives before `until_ns` (exclusive), requests that only decode are advanced as a group, and
-        steps in which all do so are taken many at once. The result is the same as that of single steps.
+        Where nothing arrives before `until_ns` (exclusive) and nothing is paused, requests that only decode are advanced
+        as a group, and steps in which all do so are taken many at once. The result is the same as that of single steps.
         """
         outputs: list[Request] = []
         completed: Gauges | None = None
@@ -134,7 +134,7 @@ class Engine:
             if until_ns is None:
                 completed = self.gauges
         self._read_inbox(now_ns)
-        if until_ns is None:
+        if until_ns is None or self.scheduler.pause != "none":
             self._dissolve_group()
         elif len(self._in_flight) == self._config.pipeline_depth - 1:
             self._gather_group(now_ns)

@@ -202,6 +202,12 @@ BEHAVIOURS = (
         "What a reset answers, and whole iterations with a reset.",
     ),
     Behaviour(
+        "pauses",
+        "Pauses",
+        "A pause of new requests admits nobody, preempted ones included, and lets those that run go on; a pause of all takes no step. Who runs keeps blocks and tokens, and a step in flight ends.",
+        "Whole iterations under a pause of either kind in which any request is left, and the first one behind it; aborts, resets, arrivals and preemptions happen in some.",
+    ),
+    Behaviour(
         "prefix_statistics",
         "Prefix-cache statistics",
         "Requests, queries and hits are counted at admission, apart for requests that had been preempted.",
@@ -223,7 +229,7 @@ BEHAVIOURS = (
         "steps_at_once",
         "Many steps at once",
         "vLLM takes one step after the other.",
-        "Our engine in virtual time, which takes steps of nothing but decoding many at once: times, tokens, events, gauges and counters against what vLLM's single steps come to.",
+        "Our engine in virtual time, which takes steps of nothing but decoding many at once unless it is paused: times, tokens, events, gauges and counters against what vLLM's single steps come to.",
     ),
     Behaviour(
         "hidden_tokens",
@@ -235,7 +241,7 @@ BEHAVIOURS = (
         "default_flags",
         "Default flags per GPU",
         "Limits of a step follow from the GPU's memory and name, then from the other flags; impossible combinations are refused.",
-        "All engine flags that nobody gave, and the limits on every catalogued GPU and around each threshold, with vLLM's EngineArgs.create_engine_config for `vllm serve`.",
+        "All engine flags that nobody gave, and the limits on every catalogued GPU and around each threshold, in every performance mode, with vLLM's EngineArgs.create_engine_config for `vllm serve`.",
     ),
     Behaviour(
         "longest_prefix_routing",

@@ -28,8 +28,8 @@ class Case:
     `workload` holds requests as the step log has them, and besides `abort_steps`, `eos_token_id`,
     `skip_reading_prefix_cache` and `lora`. `resets` are pairs: the iteration, and whether running requests are preempted
     for it. `pauses` are pairs too: the iteration, and whom the scheduler leaves alone from then on, "none", "new" or "all".
-    With `fills_pipeline` an iteration that follows on one that only scheduled or preempted takes no arrivals, aborts and
-    resets, as an engine does that schedules until its pipeline is full; there are no pauses then. With `segment_tokens` all tokens are
+    With `fills_pipeline` an iteration that follows on one that only scheduled or preempted takes no arrivals, aborts, resets
+    and pauses, as an engine does that schedules until its pipeline is full. With `segment_tokens` all tokens are
     different but for what prompts share, and those share whole segments of so many tokens or are equal: a trace that hides
     its tokens can name all that is shared.
     """
@@ -65,8 +65,7 @@ def random_case(
     if config["enable_chunked_prefill"]:
         _tighten(rng, config, workload)
     config["async_scheduling"] = async_scheduling
-    pauses: list[tuple[int, Pause]] = [] if fills_pipeline else _pauses(rng, workload)
-    return Case(config, workload, resets, fills_pipeline, segment_tokens, pauses)
+    return Case(config, workload, resets, fills_pipeline, segment_tokens, _pauses(rng, workload))
 
 
 def _segments(block_size: int) -> list[int]:

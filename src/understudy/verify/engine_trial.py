@@ -1,8 +1,8 @@
 """Our engine in virtual time against vLLM's trial: grouped decoding and steps taken many at once change nothing.
 
 Every step takes one tick. So vLLM's log says when each step starts and ends, and with it when each request is
-scheduled, when each token comes, when events are published, and what is in use at any time. The engine is told of arrivals and
-aborts at the times at which vLLM was, and left free to take as many steps at once as it likes.
+scheduled, when each token comes, when events are published, and what is in use at any time. The engine is told of arrivals,
+aborts and pauses at the times at which vLLM was, and left free to take as many steps at once as it likes.
 """
 
 from collections import Counter, deque
@@ -15,6 +15,7 @@ from understudy.engine import (
     Engine,
     EngineConfig,
     KVCacheEvent,
+    PauseScope,
     Request,
     event_hash,
     unknown_tokens,
@@ -75,6 +76,7 @@ class _Reading:
     at_ns: int
     arrivals: list[tuple[int, Json]]
     aborts: list[str]
+    pauses: list[PauseScope]
 
 
 def suits_engine(case: Case) -> bool:
@@ -90,8 +92,9 @@ def expected_timeline(case: Case, theirs: Trial) -> tuple[Timeline, list[_Readin
     now_ns, filling = 0, False
     for number, record in enumerate(theirs.log):
         if not filling:
-            reading = _Reading(now_ns, inbox.take_arrivals(number), inbox.take_aborts(number))
-            if reading.arrivals or reading.aborts:
+            arrivals, aborts = inbox.take_arrivals(number), inbox.take_aborts(number)
+            reading = _Reading(now_ns, arrivals, aborts, inbox.take_pauses(number))
+            if reading.arrivals or reading.aborts or reading.pauses:
                 readings.append(reading)
             for _, line in reading.arrivals:
                 timeline.requests[line["id"]] = RequestTimes(now_ns)
@@ -151,6 +154,8 @@ class _Drive:
                 engine.add(self._requests[-1])
             for request_id in reading.aborts:
                 engine.abort(request_id)
+            for scope in reading.pauses:
+                engine.scheduler.pause = scope
             if engine.next_ns is None:
                 self._step(reading.at_ns, following_ns)
         self._run_until(NEVER_NS)

@@ -77,6 +77,7 @@ PAUSE_STATES = {
     "new": PauseState.PAUSED_NEW,
     "all": PauseState.PAUSED_ALL,
 }
+PAUSE_SCOPES = {state: scope for scope, state in PAUSE_STATES.items()}
 STATISTICS = ("requests", "queries", "hits", "preempted_requests", "preempted_queries", "preempted_hits")
 
 
@@ -211,6 +212,7 @@ class Run:
             told["reset"] = answers
         while self._pauses and self._pauses[0][0] <= step:
             self._scheduler.set_pause_state(PAUSE_STATES[self._pauses.popleft()[1]])
+            told["pause"] = PAUSE_SCOPES[self._scheduler.pause_state]
         return told
 
     def _add(self, position: int, line: Json) -> None:

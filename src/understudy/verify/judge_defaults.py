@@ -18,7 +18,9 @@ import vllm.platforms
 from vllm.platforms.interface import DeviceCapability, Platform, PlatformEnum
 
 GIB = 2**30
+PERFORMANCE_MODES = ["balanced", "interactivity", "throughput"]
 CASES_A_GPU = 40
+MODE_CASES_A_GPU = 20
 SMALL_LLAMA = {
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",
@@ -160,6 +162,11 @@ def _gpu(model_folder: str, name: str, memory_bytes: int, capability: str) -> di
     NamedGpu.capability = DeviceCapability(*map(int, capability.split(".")))
     rng = random.Random(f"{name} {memory_bytes}")
     cases = [{"max_model_len": 4096}, *(_some_flags(rng) for _ in range(CASES_A_GPU))]
+    cases += [{"max_model_len": 4096, "performance_mode": mode} for mode in PERFORMANCE_MODES]
+    cases += [
+        _some_flags(rng) | {"performance_mode": rng.choice(PERFORMANCE_MODES)}
+        for _ in range(MODE_CASES_A_GPU)
+    ]
     return {
         "vllm_device_name": name,
         "memory_bytes": memory_bytes,

@@ -88,8 +88,8 @@ NOT_EMULATED = (
         "Decoder models that generate are all there is.",
     ),
     NotEmulated(
-        "Sleeping, pausing, weight updates and streaming input",
-        "The server sleeps and pauses as vLLM's API says, which was compared by answers and not step by step. Weights have a version and nothing else; no prompt comes in pieces.",
+        "Sleeping, weight updates and streaming input",
+        "What the scheduler does during a pause is compared step by step (see above); what the server answers to sleep, wake-up, pause and resume was compared by answers. Falling asleep and waking up take no time. Weights have a version and nothing else; no prompt comes in pieces.",
     ),
     NotEmulated(
         "Limits of the queue",
@@ -109,7 +109,11 @@ NOT_EMULATED = (
     ),
     NotEmulated(
         "Other platforms and ways to start",
-        "Default flags are those of `vllm serve` on one CUDA GPU: not those of the LLM class, ROCm, TPU or CPU, of performance modes, or of batched data parallelism.",
+        "Default flags are those of `vllm serve` on one CUDA GPU: not those of the LLM class, ROCm, TPU or CPU, or of batched data parallelism.",
+    ),
+    NotEmulated(
+        "Performance modes beyond the limits of a step",
+        "`understudy serve --performance-mode throughput` doubles the default max_num_batched_tokens and max_num_seqs as vLLM does, which is compared (see above). Interactivity changes nothing: in vLLM it captures more CUDA graphs for small batches, which take some memory and change no decision. The simulator has no such flag: give it the limits.",
     ),
     NotEmulated(
         "The order of aborts that come in the same instant",

@@ -70,6 +70,7 @@ class _Comparison:
         self._where = ""
         self._lines = {line["id"]: line for line in case.workload}
         self._reads = case.config["enable_prefix_caching"]
+        self._pause = "none"
 
     def hashes(self, where: str, theirs: Trial, ours: Trial) -> None:
         """Compare the whole hashes; those of a request's last block stand for all, because each covers the one before."""
@@ -86,6 +87,7 @@ class _Comparison:
             self._compare("batching", "iteration", theirs, ours)
             return
         self._inbox(theirs, ours)
+        self._paused(theirs, ours)
         self._plan(theirs, ours)
         self._results(theirs, ours)
         self._cache(theirs, ours)
@@ -95,6 +97,13 @@ class _Comparison:
             if field in theirs or field in ours:
                 self._compare(key, field, theirs.get(field), ours.get(field))
                 self._compare(key, "all", theirs, ours)
+
+    def _paused(self, theirs: Json, ours: Json) -> None:
+        """Compare what a pause leaves alone: in its iterations, and in the first one behind it."""
+        scopes = {self._pause, theirs.get("pause", self._pause)}
+        self._pause = theirs.get("pause", self._pause)
+        if scopes != {"none"} and (theirs["requests"] or ours["requests"]):
+            self._compare("pauses", "all", theirs, ours)
 
     def _plan(self, theirs: Json, ours: Json) -> None:
         self._compare_any("batching", "batch", _ids(theirs["scheduled"]), _ids(ours["scheduled"]))

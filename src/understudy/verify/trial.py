@@ -206,6 +206,7 @@ class _Run:
             ]
         for scope in self._inbox.take_pauses(step):
             scheduler.pause = scope
+            told["pause"] = scheduler.pause
         return told
 
     def _iteration(self) -> Json:
