@@ -20,7 +20,7 @@ SERVE_WITHOUT_UVLOOP = (
     "import sys; sys.modules['uvloop'] = None; sys.argv[0] = 'understudy'; from understudy.cli.main import run; run()",
     *SERVE[2:],
 )
-_ADDRESS = re.compile(r"Serving on http://127\.0\.0\.1:(\d+) ")
+_ADDRESS = re.compile(r"Serving on https?://127\.0\.0\.1:(\d+) ")
 
 
 class Server:

@@ -1,8 +1,11 @@
 """`understudy serve` from its start to its end, as a process that a script runs."""
 
+import http.client
 import json
+import os
 import signal
 import socket
+import ssl
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -54,9 +57,11 @@ def test_it_serves_and_keeps_secrets(command: Sequence[str]) -> None:
 def test_connections_are_refused_while_the_model_loads() -> None:
     """`--startup` holds the port: nobody is let in, nobody else gets it, and a signal ends the wait."""
     port = _free_port()
-    with served("--port", str(port), "--startup", "1") as server:
+    with served("--port", str(port), "--startup", "3") as server:
         server.wait_for("Loading the model")
         assert _is_refused(port)
+        with served("--port", str(port)) as early:
+            assert early.end() == 2
         server.wait_until_it_serves()
         assert server.port == port
         assert server.request("/health").status == 200
@@ -117,6 +122,7 @@ def test_what_cannot_be_served_is_told_in_one_line(tmp_path: Path) -> None:
     """With what was wrong by name, no traceback, and the status of wrong usage or of bad input."""
     (tmp_path / "faults.yaml").write_text("faults: [{kind: nonsense}]", encoding="utf-8")
     (tmp_path / "tokenizer.json").write_text("{}", encoding="utf-8")
+    os.mkfifo(tmp_path / "pipe.yaml")
     for status, words, flags in (
         (2, "unrecognized arguments: --no-such-flag", ("--no-such-flag",)),
         (2, "unknown model 'nobody/knows'", ("--model", "nobody/knows")),
@@ -125,8 +131,14 @@ def test_what_cannot_be_served_is_told_in_one_line(tmp_path: Path) -> None:
         (1, "nowhere.json: no such file", ("--generator", "dataset", "--generator-dataset", "nowhere.json")),
         (1, "cannot read nowhere.yaml", ("--faults", "nowhere.yaml")),
         (1, "faults.yaml is no fault plan", ("--faults", "faults.yaml")),
-        (2, "--port must be from 0 to 65535, got 99999", ("--port", "99999")),
-        (1, "TLS certificate", ("--ssl-certfile", "nowhere")),
+        (1, "nowhere.yaml: No such file or directory", ("--config", "nowhere.yaml")),
+        (1, "pipe.yaml is no regular file", ("--config", "pipe.yaml")),
+        (1, "pipe.yaml is no regular file", ("--faults", "pipe.yaml")),
+        (1, "--chat-template pipe.yaml is no regular file", ("--chat-template", "pipe.yaml")),
+        (2, "cannot listen on 127.0.0.1:99999: the port must be from 0 to 65535", ("--port", "99999")),
+        (1, "--ssl-certfile: cannot read nowhere: No such file or directory", ("--ssl-certfile", "nowhere")),
+        (2, "No adapter found for /nowhere", ("--enable-lora", "--lora-modules", "a=/nowhere")),
+        (2, "LoRA is not enabled", ("--lora-modules", "a=org/adapter")),
     ):
         model = () if "--model" in flags else (MODEL,)
         finished = understudy("serve", *model, "--uvicorn-log-level", "error", *flags, cwd=tmp_path)
@@ -136,3 +148,17 @@ def test_what_cannot_be_served_is_told_in_one_line(tmp_path: Path) -> None:
         lines = finished.stderr.splitlines()
         assert len(lines) == (2 if lines[0].startswith("usage: ") else 1)
         assert lines[-1].startswith("understudy")
+
+
+def test_it_speaks_https() -> None:
+    """With the certificate and the key of the flags, to a client that checks it."""
+    files = Path(__file__).parents[1] / "data" / "tls"
+    certificate, key = str(files / "certificate.pem"), str(files / "key.pem")
+    with served("--ssl-certfile", certificate, "--ssl-keyfile", key) as server:
+        assert "https://" in server.wait_for("Serving on ")
+        server.wait_until_it_serves()
+        trust = ssl.create_default_context(cafile=certificate)
+        connection = http.client.HTTPSConnection("127.0.0.1", server.port, context=trust)
+        connection.request("GET", "/health", headers={"Connection": "close"})
+        assert connection.getresponse().status == 200
+        assert server.stop() == 0

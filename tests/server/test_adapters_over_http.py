@@ -19,7 +19,7 @@ def test_an_adapter_that_is_unloaded_keeps_its_number_in_events(tmp_path: Path) 
 
     async def main() -> None:
         async with serving(*FLAGS, "--kv-events-config", events) as server:
-            load_adapter(server.worker.context, "poet", "/nowhere")
+            load_adapter(server.worker.context, "poet", "org/adapter")
             running = asyncio.create_task(server.complete(model="poet", prompt=[300] * 20, max_tokens=200))
             await until(lambda: server.worker.frontend.num_unfinished == 1)
             unload_adapter(server.worker.context, "poet")
@@ -42,7 +42,7 @@ def test_metrics_name_the_adapters_with_requests() -> None:
     async def main() -> None:
         async with serving(*FLAGS) as server:
             for name in ("poet", "lawyer"):
-                load_adapter(server.worker.context, name, "/nowhere")
+                load_adapter(server.worker.context, name, "org/adapter")
             streams = [
                 await server.open(
                     "/v1/completions",

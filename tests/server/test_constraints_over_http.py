@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.server.serving import Json, Metrics, Reply, serving
+from tests.server.serving import MODEL, Json, Metrics, Reply, serving
 from tests.support.virtual_time import run_in_virtual_time
 
 from understudy.server.engine_clock import FreeClock
@@ -152,7 +152,7 @@ def test_tool_calls(tools: list[Json], choice: Any, *, parallel: bool, seed: int
     ]
     is_named = isinstance(choice, dict)
     if calls:
-        assert message["content"] is None
+        assert message["content"] == (None if choice == "auto" else "")
         assert whole["finish_reason"] == ("stop" if is_named else "tool_calls")
     else:
         assert choice == "auto"
@@ -162,7 +162,7 @@ def test_tool_calls(tools: list[Json], choice: Any, *, parallel: bool, seed: int
     for name, arguments in calls:
         jsonschema.validate(json.loads(arguments), by_name[name])
         assert not is_named or name == "time"
-    assert _streamed(stream) == (calls, message["content"], whole["finish_reason"])
+    assert _streamed(stream) == (calls, message["content"] or None, whole["finish_reason"])
     looks = "vllm:tool_call_parser_invocations_total"
     outcome = "tool_call" if calls else "no_tool_call"
     assert (
@@ -186,30 +186,102 @@ def _streamed(stream: Reply) -> tuple[list[tuple[str, str]], str | None, str]:
                 assert call["index"] not in names
                 assert call["id"].startswith("chatcmpl-tool-")
                 names[call["index"]] = call["function"]["name"]
-            arguments[call["index"]] += call["function"]["arguments"]
+            arguments[call["index"]] += call["function"].get("arguments", "")
     assert list(names) == list(range(len(names)))
     reason: str = stream.events[-1]["choices"][0]["finish_reason"]
     return [(names[index], arguments[index]) for index in names], content or None, reason
 
 
-@pytest.mark.parametrize("max_tokens", [1, 5, 12])
-def test_a_tool_call_that_is_cut_short(max_tokens: int) -> None:
-    """What the limit cuts is no call: the text is content, and the reason to end is the length."""
+BEGINNING = '<tool_call>\n{"name": "weather", "arguments": '
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses"])
+def test_a_tool_call_that_is_cut_short(path: str) -> None:
+    """Whatever the limit, a stream tells the beginning of the call; a whole answer tells it as text, as it stands."""
+    is_chat = path.startswith("/v1/chat")
+    given: Json = {"messages": MESSAGES, "tools": [WEATHER]} if is_chat else {"input": "Weather?"}
+    if not is_chat:
+        given["tools"] = [{"type": "function"} | WEATHER["function"]]
+    limit = "max_tokens" if is_chat else "max_output_tokens"
 
     async def main() -> None:
-        async with serving(*FLAGS, *TOOLS) as server:
-            body: Json = {
-                "messages": MESSAGES,
-                "tools": [WEATHER],
-                "tool_choice": "required",
-                "max_tokens": max_tokens,
-            }
-            (choice,) = (await server.chat(**body)).json["choices"]
-            assert choice["finish_reason"] == "length"
-            assert choice["message"]["content"].startswith("<")
-            assert "tool_calls" not in choice["message"]
-            stream = await server.chat(**body, stream=True)
-            assert stream.ends_with_done
-            assert stream.events[-1]["choices"][0]["finish_reason"] == "length"
+        async with serving(*FLAGS, *TOOLS, clock=FreeClock()) as server:
+            body: Json = {"model": MODEL, "tool_choice": "required", "parallel_tool_calls": False} | given
+            names, whole, _ = _told(await server.post(path, body | {limit: MANY_TOKENS, "stream": True}))
+            assert names == ["weather"]
+            assert jsonschema.Draft202012Validator(PERSON).is_valid(json.loads(whole))
+            beginnings = set()
+            for count in range(1, MANY_TOKENS):
+                names, arguments, is_cut = _told(
+                    await server.post(path, body | {limit: count, "stream": True})
+                )
+                if not is_cut:
+                    break
+                beginnings.add(arguments)
+                assert whole.startswith(arguments) or arguments == "{}"
+                text, calls = _answered(await server.post(path, body | {limit: count}))
+                if calls:
+                    assert calls == [("weather", whole)]
+                    assert arguments == whole
+                else:
+                    assert BEGINNING.startswith(text[: len(BEGINNING)])
+                    assert (names == ["weather"]) is ('"weather"' in text)
+            assert arguments == whole
+            assert len(beginnings) > 10
+
+    run_in_virtual_time(main())
+
+
+def _told(stream: Reply) -> tuple[list[str], str, bool]:
+    """Return the names and the arguments that a stream tells, and whether it says that it was cut short."""
+    names: list[str] = []
+    arguments = ""
+    if stream.events[0].get("type") != "response.created":
+        assert stream.ends_with_done
+        for event in stream.events:
+            for call in event["choices"][0]["delta"].get("tool_calls", ()):
+                names += [call["function"]["name"]] if "name" in call["function"] else []
+                arguments += call["function"].get("arguments", "")
+        return names, arguments, stream.events[-1]["choices"][0]["finish_reason"] == "length"
+    for event in stream.events:
+        match event["type"]:
+            case "response.output_item.added":
+                names.append(event["item"]["name"])
+            case "response.function_call_arguments.delta":
+                arguments += event["delta"]
+            case "response.function_call_arguments.done":
+                assert event["arguments"] == arguments
+    return names, arguments, stream.events[-1]["type"] == "response.incomplete"
+
+
+def _answered(reply: Reply) -> tuple[str, list[tuple[str, str]]]:
+    """Return the text and the calls of an answer that is whole but cut short."""
+    if "choices" in reply.json:
+        (choice,) = reply.json["choices"]
+        assert choice["finish_reason"] == "length"
+        calls = [call["function"] for call in choice["message"].get("tool_calls", ())]
+        return choice["message"]["content"], [(call["name"], call["arguments"]) for call in calls]
+    assert reply.json["status"] == "incomplete"
+    (item,) = reply.json["output"]
+    assert item["status"] == "incomplete"
+    if item["type"] == "message":
+        return item["content"][0]["text"], []
+    return "", [(item["name"], item["arguments"])]
+
+
+def test_a_parser_that_is_not_enabled_is_none() -> None:
+    """Without `--enable-auto-tool-choice` vLLM loads no parser: chats that need one are refused, responses are words."""
+
+    async def main() -> None:
+        async with serving(*FLAGS, "--tool-call-parser", "hermes") as server:
+            refused = await server.chat(messages=MESSAGES, tools=[WEATHER], tool_choice="required")
+            assert refused.status == 400
+            assert "requires --tool-call-parser to be set" in refused.json["error"]["message"]
+            tools = [{"type": "function"} | WEATHER["function"]]
+            body: Json = {"model": MODEL, "input": "hi", "tools": tools, "tool_choice": "required"}
+            answer = await server.post("/v1/responses", body | {"max_output_tokens": 5})
+            (item,) = answer.json["output"]
+            assert item["type"] == "message"
+            assert "<" not in item["content"][0]["text"]
 
     run_in_virtual_time(main())

@@ -48,16 +48,48 @@ def test_manual_timers_may_set_others(delays: list[int]) -> None:
     assert seen == [sum(delays[:number]) for number in range(len(delays) + 1)]
 
 
-def test_other_clocks_take_the_time_that_they_say() -> None:
-    """Scaled: that much of the loop's time; free: none."""
+def test_scaled_timers_take_as_much_of_the_loops_time() -> None:
+    """Half of it at a scale of 0.5; cancelled, they never come."""
 
-    async def main() -> tuple[float, float]:
+    async def main() -> list[float]:
         loop = asyncio.get_running_loop()
         told: list[float] = []
-        FreeClock().call_after(5 * NS_PER_SECOND, lambda: told.append(loop.time()))
         ScaledClock(loop, 0.5).call_after(4 * NS_PER_SECOND, lambda: told.append(loop.time()))
         ScaledClock(loop, 0.5).call_after(1, lambda: told.append(-1.0)).cancel()
         await asyncio.sleep(10)
-        return told[0], told[1]
+        return told
 
-    assert run_in_virtual_time(main()) == (0.0, 2.0)
+    assert run_in_virtual_time(main()) == [2.0]
+
+
+@given(
+    seconds=st.lists(st.integers(0, 20), max_size=8),
+    cancelled=st.sets(st.integers(0, 7)),
+    leaps=st.lists(st.tuples(st.integers(0, 10), st.integers(0, 10)), max_size=5),
+)
+def test_free_timers_take_the_time_of_either_clock(
+    seconds: list[int], cancelled: set[int], leaps: list[tuple[int, int]]
+) -> None:
+    """Each fires once, when the loop's clock or the steps have come so far, and not before; cancelled, never."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        clock = FreeClock()
+        fired: list[int] = []
+        timers = [
+            clock.call_after(duration * NS_PER_SECOND, lambda number=number: fired.append(number))  # type: ignore[misc]
+            for number, duration in enumerate(seconds)
+        ]
+        for number in cancelled & set(range(len(timers))):
+            timers[number].cancel()
+        for wait_seconds, leap_seconds in leaps:
+            await asyncio.sleep(wait_seconds + 0.5)
+            clock.step_started(clock.now_ns() + leap_seconds * NS_PER_SECOND)
+            await asyncio.sleep(0)
+            passed_seconds = max(loop.time(), clock.now_ns() / NS_PER_SECOND)
+            due = {number for number, duration in enumerate(seconds) if duration <= passed_seconds}
+            assert sorted(fired) == sorted(due - cancelled)
+        await asyncio.sleep(30)
+        assert sorted(fired) == sorted(set(range(len(seconds))) - cancelled)
+
+    run_in_virtual_time(main())

@@ -233,7 +233,7 @@ def test_after_a_crash_all_is_as_at_the_start() -> None:
     async def test(server: Served) -> None:
         at_start = (await server.get("/v1/models")).json["data"]
         assert (await server.complete(prompt=[300] * 40, max_tokens=4)).status == 200
-        load_adapter(server.worker.context, "poet", "/nowhere")
+        load_adapter(server.worker.context, "poet", "org/adapter")
         assert (await server.complete(model="poet", prompt=[300] * 40, max_tokens=4)).status == 200
         server.worker.frontend.set_pause("all")
         server.worker.sleep_state(1)

@@ -35,7 +35,7 @@ def test_every_series_of_vllm_is_filled() -> None:
 
     async def main() -> None:
         async with serving(*FLAGS) as server:
-            load_adapter(server.worker.context, "poet", "/nowhere")
+            load_adapter(server.worker.context, "poet", "org/adapter")
             for _ in range(2):
                 await server.chat(
                     messages=[{"role": "user", "content": "Hello there! " * 30}],

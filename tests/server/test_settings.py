@@ -1,5 +1,6 @@
 """What a command line is refused for before anything runs, and what it is resolved to."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -73,17 +74,52 @@ def test_a_chat_template_is_read_and_its_syntax_checked(tmp_path: Path) -> None:
         assert "\n" not in str(raised.value)
 
 
+HUGE_BYTES = 10 << 30
+
+
+def _files(folder: Path) -> None:
+    """Make a folder in which each file that may be read is as wrong as `huge` and `pipe`; sparse, so that it costs nothing."""
+    (folder / "huge").touch()
+    os.truncate(folder / "huge", HUGE_BYTES)
+    os.mkfifo(folder / "pipe")
+    for name in ("huge", "pipe"):
+        (folder / f"{name}.yaml").symlink_to(folder / name)
+        (folder / f"{name}.json").symlink_to(folder / name)
+        for beside in ("config", "generation_config", "tokenizer_config", "tokenizer"):
+            (folder / f"{name}-{beside}").mkdir()
+            (folder / f"{name}-{beside}" / f"{beside}.json").symlink_to(folder / name)
+    (folder / "huge-tokenizer_config" / "tokenizer.json").write_text("{}", encoding="utf-8")
+    (folder / "pipe-tokenizer_config" / "tokenizer.json").write_text("{}", encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["huge", "pipe"])
 @pytest.mark.parametrize(
     "words",
     [
-        "--generator dataset --generator-dataset /dev/zero",
-        "--chat-template /dev/zero",
+        "--generator dataset --generator-dataset NAME",
+        "--output-length dataset --generator-dataset NAME",
+        "--chat-template NAME",
+        "--faults NAME.yaml",
+        "--config NAME.yaml",
+        "--tokenizer NAME-tokenizer",
+        "--tokenizer NAME-tokenizer/tokenizer.json",
+        "--tokenizer NAME-tokenizer_config",
+        "--generation-config NAME-generation_config",
+        "--model NAME.json",
+        "--model NAME-config",
     ],
 )
-def test_only_regular_files_are_read(words: str) -> None:
-    """A device never ends."""
-    with pytest.raises(InputError, match="/dev/zero is no regular file"):
-        _settings(*words.split())
+def test_no_file_of_a_flag_is_read_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, words: str
+) -> None:
+    """A pipe that nobody writes to and ten gigabytes are one sentence with the file's name."""
+    _files(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    given = words.replace("NAME", name).split()
+    model = [] if "--model" in given else ["llama-3.1-8b"]
+    with pytest.raises(InputError, match=name) as raised:
+        settings_of(parse_serve_arguments([*model, *given], {}), {})
+    assert "\n" not in str(raised.value)
 
 
 def test_throughput_doubles_the_limits_of_a_step() -> None:

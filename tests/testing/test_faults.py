@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import zmq
 from tests.testing.client import SECONDS, Exchange, ask, complete, completion, manual_server
-from tests.testing.events import subscribe
+from tests.testing.events import read, subscribe
 
 from understudy.errors import InputError
 from understudy.server.faults import Cut, FaultPlan, HttpError, Slow
-from understudy.testing import ServerHandle
+from understudy.testing import ServerHandle, start_server
 
 NS = 1e-9
 
@@ -198,3 +198,27 @@ def test_late_events_come_when_the_clock_says_so(tmp_path: Path) -> None:
             server.clock.advance(0.2)
             assert subscriber.poll(int(SECONDS * 1000)) == zmq.POLLIN
             assert b"BlockStored" in subscriber.recv_multipart()[2]
+
+
+def test_where_nothing_waits_late_events_come_with_the_work_of_others(tmp_path: Path) -> None:
+    """Not before; as soon as that has taken the engine's clock beyond their seconds."""
+    config = {"enable_kv_cache_events": True, "endpoint": f"ipc://{tmp_path}/kv"}
+    with (
+        start_server(clock="free", kv_events_config=config) as server,
+        zmq.Context() as context,
+        context.socket(zmq.SUB) as subscriber,
+    ):
+        endpoint = server.kv_events_endpoint
+        assert endpoint is not None
+        subscribe(subscriber, endpoint, server)
+        server.faults.set([{"kind": "events", "delay": 1.0, "delay_seconds": 10 * SECONDS}])
+        complete(server, prompt=[5] * 64, max_tokens=1)
+        assert subscriber.poll(50) == 0
+        server.faults.clear()
+        before_seconds = server.clock.now_seconds
+        while server.clock.now_seconds - before_seconds < 10 * SECONDS:
+            complete(server, prompt=[5] * 64, max_tokens=5000)
+        numbers = [number for number, _ in read(subscriber)]
+        late = min(numbers)
+        assert numbers.index(late) > 0
+        assert sorted(numbers) == list(range(late, late + len(numbers)))

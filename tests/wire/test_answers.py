@@ -7,12 +7,11 @@ from typing import Any
 import pytest
 from tests.wire.judge import LIMITS, Exchange, exchanges
 
-from understudy.wire.chat_answers import ChatChoice, ChatChunks, chat_body
+from understudy.wire.answers import AnswerHead, ChoiceEnd
+from understudy.wire.chat_answers import ChatChoice, ChatChunks, chat_body, chat_usage_event
 from understudy.wire.completion_answers import (
-    AnswerHead,
     CompletionChoice,
     CompletionChunks,
-    chat_usage_event,
     completion_body,
     completion_usage_event,
 )
@@ -106,15 +105,8 @@ def test_streamed_completions_have_the_judges_bytes() -> None:
             if choice["finish_reason"] is None:
                 assert chunks.text(choice["text"], **extra) == event
                 continue
-            last = chunks.last(
-                choice["text"],
-                choice["finish_reason"],
-                stop_reason=choice["stop_reason"],
-                weight_versions=choice["weight_versions"],
-                has_usage_chunk=has_usage_chunk,
-                **extra,
-            )
-            assert last == event
+            end = _end(choice, has_usage_chunk=has_usage_chunk)
+            assert chunks.last(choice["text"], end, **extra) == event
 
 
 def _chat_event(chunk: dict[str, Any], *, has_usage_chunk: bool) -> bytes:
@@ -134,14 +126,13 @@ def _chat_event(chunk: dict[str, Any], *, has_usage_chunk: bool) -> bytes:
         return chunks.echo(delta["content"], usage)
     if choice["finish_reason"] is None:
         return chunks.text(delta["content"], token_ids=choice["token_ids"], usage=usage)
-    return chunks.last(
-        delta,
-        choice["finish_reason"],
-        stop_reason=choice["stop_reason"],
-        token_ids=choice["token_ids"],
-        weight_versions=choice["weight_versions"],
-        usage=usage,
-        has_usage_chunk=has_usage_chunk,
+    end = _end(choice, has_usage_chunk=has_usage_chunk)
+    return chunks.last(delta, end, token_ids=choice["token_ids"], usage=usage)
+
+
+def _end(choice: dict[str, Any], *, has_usage_chunk: bool) -> ChoiceEnd:
+    return ChoiceEnd(
+        choice["finish_reason"], choice["stop_reason"], choice["weight_versions"], has_usage_chunk
     )
 
 
@@ -189,11 +180,11 @@ def test_streamed_responses_have_the_judges_bytes() -> None:
         data = [json.loads(event.split(b"data: ", 1)[1]) for event in exchange.answer.split(b"\n\n")[:-1]]
         last = data[-1]["response"]
         events = ResponseEvents(_response_head(parse_responses(exchange.body, LIMITS), last))
-        built = events.start() + events.start_message(last["output"][0]["id"])
+        built = events.start()
         for event in data:
             if event["type"] == "response.output_text.delta":
-                built += events.text(event["delta"])
-        built += events.end_message(last["output"][0]["status"]) + events.end(
+                built += events.text(event["delta"], event["item_id"])
+        built += events.end_item(last["output"][0]["status"]) + events.end(
             last["status"], _response_usage(last)
         )
         assert built == exchange.answer

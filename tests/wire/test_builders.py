@@ -7,20 +7,20 @@ from itertools import repeat
 import pytest
 from tests.wire.judge import LIMITS, builders
 
+from understudy.wire.answers import AnswerHead
 from understudy.wire.chat_answers import (
     ChatChoice,
     ChatChunks,
-    ToolCall,
+    ChatToolCall,
     chat_body,
+    chat_usage_event,
     content_delta,
     tool_call_more,
     tool_call_start,
 )
 from understudy.wire.completion_answers import (
-    AnswerHead,
     CompletionChoice,
     CompletionChunks,
-    chat_usage_event,
     completion_body,
     completion_usage_event,
 )
@@ -39,10 +39,12 @@ from understudy.wire.logprobs import (
     completion_logprobs,
     next_offset,
     prompt_logprobs,
+    response_logprobs,
 )
 from understudy.wire.model_list import LoadedAdapter, models_body
 from understudy.wire.response_answers import ResponseEvents, ResponseHead
 from understudy.wire.responses import parse_responses, response_sampling
+from understudy.wire.sse import encode
 from understudy.wire.usage import RequestMetrics, Usage, request_metrics
 
 HEAD = AnswerHead("x-1", 5, "m")
@@ -77,6 +79,22 @@ def test_logprobs_have_vllms_bytes_in_both_shapes() -> None:
         assert ChatChunks(HEAD, 0).text("t", logprobs=chat).decode() == case["chat_chunk"]
 
 
+def test_responses_tell_what_chats_tell_in_an_order_of_their_own() -> None:
+    """A token, its bytes and its log probability, in whole answers; streamed text has no bytes, and no list for -1."""
+    made = list(response_logprobs(_positions()[1:], 2))
+    assert made == list(chat_logprobs(_positions()[1:], 2)["content"])
+    for entry in made:
+        assert list(entry) == ["token", "bytes", "logprob", "top_logprobs"]
+        assert all(list(each) == ["token", "bytes", "logprob"] for each in entry["top_logprobs"])
+    assert [entry["top_logprobs"] for entry in response_logprobs(_positions()[1:], -1)] == [[] for _ in made]
+    events = ResponseEvents(_response_head())
+    opening, delta = events.text("t", "msg-1", made).split(b"event: response.output_text.delta\n")
+    assert b'"logprobs":[]' in opening
+    assert b'"bytes"' not in delta
+    assert delta.count(b'"logprob":') == sum(1 + len(entry["top_logprobs"]) for entry in made)
+    assert encode(made) in events.end_item("completed")
+
+
 def test_offsets_go_on_where_the_last_chunk_ended() -> None:
     """Two objects in sequence tell the offsets of one."""
     whole = completion_logprobs(_positions(), 1)
@@ -95,7 +113,7 @@ def test_whole_answers_have_vllms_bytes() -> None:
         HEAD, [choice], USAGE, kv_transfer_params={"remote_block_ids": [1, 2]}, metrics=metrics
     )
     assert completion.decode() == builders()["whole"]["completion"]
-    calls = [ToolCall("call-1", "f", '{"a":1}')]
+    calls = [ChatToolCall("call-1", "f", '{"a":1}')]
     answer = ChatChoice(None, "tool_calls", tool_calls=calls, reasoning="because")
     chat = chat_body(
         HEAD, [answer], USAGE, prompt_logprobs=scored, kv_transfer_params={"a": 1}, metrics=metrics
@@ -110,7 +128,7 @@ def test_chunks_have_vllms_bytes() -> None:
     head = AnswerHead(HEAD.id, HEAD.created, HEAD.model, "f")
     metrics = RequestMetrics(time_to_first_token_ms=1.5, queue_time_ms=0.25)
     built = {
-        "tool_start": chunks.delta(content_delta(tool_calls=[tool_call_start(0, "call-1", "f")])),
+        "tool_start": chunks.delta(content_delta(tool_calls=[tool_call_start(0, "call-1", "f", "")])),
         "tool_more": chunks.delta(content_delta(tool_calls=[tool_call_more(0, '{"a"')])),
         "reasoning": chunks.delta(content_delta(reasoning="hm")),
         "both": chunks.delta(content_delta("so", "hm")),
@@ -150,12 +168,16 @@ def test_the_list_of_models_has_vllms_bytes() -> None:
     assert models_body(LIMITS, "/models/m", adapters, 5, repeat("1")).decode() == builders()["models"]
 
 
+def _response_head() -> ResponseHead:
+    request = parse_responses(b'{"input":"a"}', LIMITS)
+    return ResponseHead(HEAD, request, response_sampling(request, 1, LIMITS))
+
+
 def test_a_streamed_function_call_has_vllms_bytes() -> None:
     """Its item, its arguments piece by piece, and both again at the end."""
-    request = parse_responses(b'{"input":"a"}', LIMITS)
-    events = ResponseEvents(ResponseHead(HEAD, request, response_sampling(request, 1, LIMITS)))
+    events = ResponseEvents(_response_head())
     made = events.start_call("fc-1", "call-1", "f") + events.arguments('{"a"') + events.arguments(":1}")
-    made += events.end_call("call-1", "f", '{"a":1}')
+    made += events.end_item("completed")
     assert made.decode() == builders()["response_events"]
 
 

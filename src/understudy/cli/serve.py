@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING
 
 from understudy import VLLM_VERSION, __version__
-from understudy.cli.status import SUCCESS
+from understudy.cli.status import FAILED, SUCCESS
 
 if TYPE_CHECKING:
     from understudy.server.settings import Settings
@@ -24,8 +24,7 @@ def serve(words: Sequence[str]) -> int:
     _configure_log(str(arguments.values["uvicorn_log_level"]))
     settings = settings_of(arguments, os.environ)
     _announce(settings)
-    _run(run_server(settings))
-    return SUCCESS
+    return SUCCESS if _run(run_server(settings)) else FAILED
 
 
 def _announce(settings: "Settings") -> None:
@@ -58,9 +57,9 @@ def _configure_log(level: str) -> None:
     )
 
 
-def _run(main: Coroutine[None, None, None]) -> None:
+def _run(main: Coroutine[None, None, bool]) -> bool:
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(main)
+        return runner.run(main)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

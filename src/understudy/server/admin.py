@@ -124,17 +124,16 @@ class _Operator:
         return await self.faults(request)
 
     async def crash(self, request: web.Request) -> web.Response:
-        """Crash at once; serve again after some seconds, at once where no time passes."""
+        """Crash at once; serve again after some seconds."""
         order = await _body(request, _CrashOrder, _CrashOrder())
-        clock, plan = self._worker.clock, self._worker.faults.plan
-        down_seconds = order.down_seconds if clock.waits else 0.0
-        now_seconds = clock.now_ns() / NS_PER_SECOND
-        crash = Crash(at_seconds=now_seconds, for_seconds=down_seconds)
-        faults = list(plan.faults)
-        while faults and isinstance(faults[-1], Crash) and faults[-1].end_seconds <= now_seconds:
+        hours = self._worker.faults.hours
+        now_seconds = self._worker.clock.now_ns() / NS_PER_SECOND
+        crash = Crash(at_seconds=now_seconds, for_seconds=order.down_seconds)
+        faults = list(hours.plan.faults)
+        while faults and isinstance(faults[-1], Crash) and hours.is_over(faults[-1]):
             faults.pop()
-        await self._follow(msgspec.structs.replace(plan, faults=(*faults, crash)))
-        return _answer({"at_seconds": crash.at_seconds, "down_seconds": down_seconds})
+        await self._follow(msgspec.structs.replace(hours.plan, faults=(*faults, crash)))
+        return _answer({"at_seconds": crash.at_seconds, "down_seconds": order.down_seconds})
 
     async def move_clock(self, request: web.Request) -> web.Response:
         """Move a clock that is moved by hand."""

@@ -17,15 +17,16 @@ from understudy.server.http import (
     auth_middleware,
     install_cors,
 )
-from understudy.server.http.root_path import ROOT_PATH
+from understudy.server.http.root_path import ROOT_PATH, stripped_root_path
 from understudy.server.kv_events import kv_event_sources
-from understudy.server.metrics import ServerMetrics, creates_series_of_creation
+from understudy.server.metrics import creates_series_of_creation
 from understudy.server.power import POWER, Power
 from understudy.server.routes import (
     chat,
     completions,
     generate,
     info,
+    kv_blocks,
     lora,
     openapi,
     operator,
@@ -34,7 +35,7 @@ from understudy.server.routes import (
     tokens,
     weights,
 )
-from understudy.server.routes.answers import error_answer as api_error_answer
+from understudy.server.routes.answers import api_error_answer
 from understudy.server.routes.info import KV_EVENT_SOURCES, SERVER_LOAD, TOKENIZER_INFO, ServerLoad
 from understudy.server.routes.operation_metrics import sleep_metrics, weight_metrics
 from understudy.server.routes.operator import SLEEP_OPERATIONS
@@ -62,7 +63,7 @@ def application(worker: Worker) -> web.Application:
             allow_credentials=bool(values["allow_credentials"]),
         ),
     )
-    app.middlewares.extend((_counting(worker.metrics), _answer_errors))
+    app.middlewares.extend((_counting(worker), _answer_errors))
     if values["enable_request_id_headers"]:
         app.on_response_prepare.append(_name_request)
     if values["root_path"]:
@@ -101,6 +102,9 @@ def _routes(app: web.Application, worker: Worker) -> Sequence[Sequence[web.Route
     if values["enable_tokenizer_info_endpoint"]:
         app[TOKENIZER_INFO] = lambda: tokenizer_info(worker.settings)
         routes.append(info.TOKENIZER_INFO_ROUTES)
+    if values["enable_kv_blocks_endpoint"]:
+        app[kv_blocks.LISTED_WORKER] = worker
+        routes.append(kv_blocks.ROUTES)
     return routes
 
 
@@ -109,7 +113,9 @@ async def _name_request(request: web.Request, response: web.StreamResponse) -> N
     response.headers.add("X-Request-Id", request.headers.get("X-Request-Id", uuid.uuid4().hex))
 
 
-def _counting(metrics: ServerMetrics) -> Middleware:
+def _counting(worker: Worker) -> Middleware:
+    metrics = worker.metrics
+
     @web.middleware
     async def counted(request: web.Request, handler: Handler) -> web.StreamResponse:
         start = time.monotonic()
@@ -121,6 +127,7 @@ def _counting(metrics: ServerMetrics) -> Middleware:
             status = error.status
             raise
         finally:
+            worker.death.answered(status)
             metrics.http(
                 request.path,
                 request.method,
@@ -128,6 +135,7 @@ def _counting(metrics: ServerMetrics) -> Middleware:
                 duration_seconds=time.monotonic() - start,
                 request_bytes=request.content_length or 0,
                 response_bytes=response_bytes,
+                root_path=stripped_root_path(request),
             )
         return response
 

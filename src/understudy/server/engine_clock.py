@@ -43,7 +43,7 @@ class EngineClock(Protocol):
         """Return how long a stretch of engine time takes outside."""
 
     def call_after(self, duration_ns: int, callback: Callable[[], None]) -> Timer:
-        """Call back in the event loop when so much engine time has passed; at once where nothing waits."""
+        """Call back in the event loop when so much engine time has passed."""
 
 
 class ScaledClock:
@@ -91,20 +91,26 @@ class ScaledClock:
 
 
 class FreeClock:
-    """Engine time that passes in steps only: it is as late as the latest step, and stands still while nothing runs."""
+    """Engine time that passes in steps only: it is as late as the latest step, and stands still while nothing runs.
+
+    So what waits for a time waits by the event loop's clock too, second for second, until either has come so far.
+    """
 
     waits = False
 
     def __init__(self) -> None:
         self._now_ns = 0
+        self._timers = _Timers()
 
     def now_ns(self) -> int:
         """Return when the latest step started."""
         return self._now_ns
 
     def step_started(self, at_ns: int) -> None:
-        """Let time be as late as `at_ns`."""
+        """Let time be as late as `at_ns`; what that wakes is called soon, not from within the step."""
         self._now_ns = max(self._now_ns, at_ns)
+        while (timer := self._timers.take_due(self._now_ns)) is not None:
+            asyncio.get_running_loop().call_soon(timer.fire)
 
     def loop_time(self, at_ns: int) -> float:
         """Everything is due at once."""
@@ -117,31 +123,61 @@ class FreeClock:
         return 0.0
 
     def call_after(self, duration_ns: int, callback: Callable[[], None]) -> Timer:
-        """Call back at once."""
-        del duration_ns
-        return asyncio.get_running_loop().call_soon(callback)
+        """Call back when so much time has passed, the engine's or the event loop's."""
+        timer = _OneTimer(callback)
+        self._timers.add(self._now_ns + duration_ns, timer)
+        timer.fallback = asyncio.get_running_loop().call_later(duration_ns / NS_PER_SECOND, timer.fire)
+        return timer
 
 
-class _ManualTimer:
-    """A callback that waits for a manual clock."""
+class _OneTimer:
+    """A callback that waits for somebody to fire it; `fallback`, if it is set, is who else will."""
 
     def __init__(self, callback: Callable[[], None]) -> None:
         self._callback: Callable[[], None] | None = callback
+        self.fallback: asyncio.TimerHandle | None = None
 
     def cancel(self) -> None:
         """Let it not happen."""
         self._callback = None
+        if self.fallback is not None:
+            self.fallback.cancel()
 
     @property
-    def is_cancelled(self) -> bool:
-        """Whether nothing is to happen."""
+    def is_over(self) -> bool:
+        """Whether nothing is to happen any more."""
         return self._callback is None
 
     def fire(self) -> None:
         """Let it happen, once."""
-        callback, self._callback = self._callback, None
+        callback = self._callback
+        self.cancel()
         if callback is not None:
             callback()
+
+
+class _Timers:
+    """Timers in the order of their times, equal ones in that of their making."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[int, int, _OneTimer]] = []
+        self._serials = count()
+
+    def add(self, due_ns: int, timer: _OneTimer) -> None:
+        """Let a timer be due at a time."""
+        heapq.heappush(self._waiting, (due_ns, next(self._serials), timer))
+
+    @property
+    def next_ns(self) -> int | None:
+        """When the next timer is due, None without any."""
+        while self._waiting and self._waiting[0][2].is_over:
+            heapq.heappop(self._waiting)
+        return self._waiting[0][0] if self._waiting else None
+
+    def take_due(self, by_ns: int) -> _OneTimer | None:
+        """Return the next timer if it is due by that time; it waits no more."""
+        due_ns = self.next_ns
+        return None if due_ns is None or due_ns > by_ns else heapq.heappop(self._waiting)[2]
 
 
 class ManualClock:
@@ -154,8 +190,7 @@ class ManualClock:
 
     def __init__(self) -> None:
         self._now_ns = 0
-        self._timers: list[tuple[int, int, _ManualTimer]] = []
-        self._serials = count()
+        self._timers = _Timers()
 
     def now_ns(self) -> int:
         """Return what it was moved to."""
@@ -164,22 +199,20 @@ class ManualClock:
     @property
     def next_timer_ns(self) -> int | None:
         """When the next timer is due, None without any."""
-        while self._timers and self._timers[0][2].is_cancelled:
-            heapq.heappop(self._timers)
-        return self._timers[0][0] if self._timers else None
+        return self._timers.next_ns
 
     def move_to(self, at_ns: int) -> None:
         """Let it be `at_ns`, and call back whom that wakes, each at its own time; it never goes back."""
         assert at_ns >= self._now_ns, "time does not go back"
-        while (due_ns := self.next_timer_ns) is not None and due_ns <= at_ns:
+        while (due_ns := self._timers.next_ns) is not None and (timer := self._timers.take_due(at_ns)):
             self._now_ns = due_ns
-            heapq.heappop(self._timers)[2].fire()
+            timer.fire()
         self._now_ns = at_ns
 
     def call_after(self, duration_ns: int, callback: Callable[[], None]) -> Timer:
         """Call back when it has been moved so far."""
-        timer = _ManualTimer(callback)
-        heapq.heappush(self._timers, (self._now_ns + duration_ns, next(self._serials), timer))
+        timer = _OneTimer(callback)
+        self._timers.add(self._now_ns + duration_ns, timer)
         return timer
 
     def step_started(self, at_ns: int) -> None:

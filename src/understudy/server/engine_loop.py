@@ -83,7 +83,9 @@ class EngineLoop:
 
     @property
     def next_ns(self) -> int | None:
-        """When the next step is due, None while all engines wait for requests."""
+        """When the next step is due, None while all engines wait for requests, and for good after `close`."""
+        if self._is_closed:
+            return None
         if self._starting:
             return self.clock.now_ns()
         rank = self._earliest()

@@ -84,8 +84,14 @@ class EventStream:
             self._transport.write(b"".join(self._gathered))
             self._gathered.clear()
 
+    def break_off(self) -> None:
+        """Close the connection behind what was sent, without the end that an answer has."""
+        self._flush()
+        if self._transport is not None:
+            self._transport.close()
+
     def cut(self) -> None:
-        """Break the connection off."""
+        """Break the connection off, with what the client has not taken yet."""
         self._flush()
         if self._transport is not None:
             self._transport.abort()

@@ -54,6 +54,7 @@ class Frontend:
         max_num_queued_reqs: int | None = None,
         max_num_queued_tokens: int | None = None,
         late: Callable[[float], None] = lambda _seconds: None,
+        died: Callable[[], None] = lambda: None,
     ) -> None:
         self.clock = clock
         self.loop = EngineLoop(
@@ -70,6 +71,7 @@ class Frontend:
         )
         self._metrics = metrics
         self._events = events
+        self._died = died
         self._max_num_queued_reqs = max_num_queued_reqs
         self._max_num_queued_tokens = max_num_queued_tokens
         self._samples: dict[str, Sample] = {}
@@ -224,8 +226,9 @@ class Frontend:
         self._lose_all(error)
 
     def _engine_failed(self, error: Exception) -> None:
-        _log.error("An engine has failed; this server answers no more", exc_info=error)
+        _log.error("The engine has failed; this server answers no more", exc_info=error)
         self.fail(EngineDiedError())
+        self._died()
 
     def reset_prefix_cache(self, *, reset_running_requests: bool = False) -> bool:
         """Forget the prefix caches of all engines; False if one has requests that hold blocks."""

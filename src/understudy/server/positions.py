@@ -3,8 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import overload
 
-from understudy.server.generate import TokenLogprobs as Drawn
-from understudy.server.generate import logprob_of, logprobs_for, prompt_logprobs_for
+from understudy.server.generate import DrawnLogprobs, logprob_of, logprobs_for, prompt_logprobs_for
 from understudy.tokenize import Tokenizer
 from understudy.wire.logprobs import Candidate, TokenLogprobs
 from understudy.wire.sampling import Sampling
@@ -36,7 +35,7 @@ class Positions:
             TokenLogprobs(
                 token_id,
                 self._text(token_id),
-                None if each is None else _PromptCandidates(self._candidates, token_id, each),
+                None if each is None else _Candidates(self._candidates, token_id, each),
             )
             for token_id, each in zip(token_ids, drawn, strict=True)
         ]
@@ -51,16 +50,22 @@ class Positions:
             self._vocabulary_size,
             greedy=sampling.is_greedy,
         )
-        candidates = list(self._candidates(token_id, drawn))
+        candidates: Sequence[Candidate] = _Candidates(self._candidates, token_id, drawn)
+        if sampling.logprob_token_ids:
+            candidates = [*candidates, *self._wanted(token_id, position)]
+        return TokenLogprobs(token_id, self._text(token_id), candidates)
+
+    def _wanted(self, token_id: int, position: int) -> Iterator[Candidate]:
+        """Yield the tokens that the request asks for by their ids, but for the token itself."""
+        sampling = self._sampling
         for other in sampling.logprob_token_ids or ():
             if other != token_id:
                 logprob = logprob_of(
                     other, token_id, position, self._key, self._vocabulary_size, greedy=sampling.is_greedy
                 )
-                candidates.append(Candidate(other, self._text(other), logprob))
-        return TokenLogprobs(token_id, self._text(token_id), candidates)
+                yield Candidate(other, self._text(other), logprob)
 
-    def _candidates(self, token_id: int, drawn: Drawn) -> Iterator[Candidate]:
+    def _candidates(self, token_id: int, drawn: DrawnLogprobs) -> Iterator[Candidate]:
         """Yield the token itself first, then the likeliest others, as the engine orders them."""
         text = self._text
         yield Candidate(token_id, text(token_id), drawn.logprob, drawn.rank)
@@ -75,13 +80,13 @@ class Positions:
         return text
 
 
-class _PromptCandidates(Sequence[Candidate]):
-    """The candidates at one place of a prompt, made whenever they are read: a long prompt has millions."""
+class _Candidates(Sequence[Candidate]):
+    """The candidates at one place, made whenever they are read: a long text has millions."""
 
     __slots__ = ("_drawn", "_make", "_token_id")
 
     def __init__(
-        self, make: Callable[[int, Drawn], Iterator[Candidate]], token_id: int, drawn: Drawn
+        self, make: Callable[[int, DrawnLogprobs], Iterator[Candidate]], token_id: int, drawn: DrawnLogprobs
     ) -> None:
         self._make = make
         self._token_id = token_id

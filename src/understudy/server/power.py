@@ -18,7 +18,8 @@ MEMORY_TAGS = frozenset({"weights", "kv_cache"})
 _SCHEDULING_TAG = "scheduling"
 
 PAUSED_MESSAGE = "Generation is paused. Please retry after it resumes."
-"""What a request is told that comes during a pause; its status is 503, its type "ServiceUnavailableError"."""
+PAUSED_KIND = "ServiceUnavailableError"
+"""What a request is told that comes during a pause, and the type of the error; its status is 503."""
 
 
 class PausableFrontend(Protocol):

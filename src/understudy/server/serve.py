@@ -6,64 +6,78 @@ import logging
 import signal
 import socket
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from typing import Any
 
-from understudy.errors import InputError, UsageError
 from understudy.server.admin import admin_listener
 from understudy.server.application import application
 from understudy.server.calm_heap import calm_heap
+from understudy.server.death import outlives_its_engine
 from understudy.server.engine_clock import engine_clock
 from understudy.server.fault_timetable import FaultTimetable
-from understudy.server.http import RunningServer, start_server
+from understudy.server.http import RunningServer, bound_socket, cannot_listen, start_server
+from understudy.server.http.tls import tls_context
 from understudy.server.settings import Settings
 from understudy.server.worker import Worker
 
 _log = logging.getLogger(__name__)
 
+LAST_ANSWERS_SECONDS = 5.0
+"""How long clients may take to read what they are told of the engine's death."""
+
 SERVER_NAME = "uvicorn"
 """What answers say in their Server header, as vLLM's do."""
 
 
-async def serve(settings: Settings) -> None:
-    """Serve until SIGINT or SIGTERM; a second one ends it at once. Raises UsageError where an address cannot be had."""
+async def serve(settings: Settings) -> bool:
+    """Serve until SIGINT or SIGTERM, a second one of which ends it at once, or until the engine dies.
+
+    Returns whether that is a success: as from `vllm serve`, the death of an engine is one where there is but one API
+    server. Raises UsageError where an address cannot be had, and what `tls_context` raises.
+    """
     values = settings.arguments.values
     stop = _stop_signal()
-    with _held_port(values):
+    tls = tls_context(values)
+    outlives = outlives_its_engine(settings.environment)
+    with _held_address(values) as bound:
         if values["startup"]:
             _log.info("Loading the model: ready in %g s", values["startup"])
             if await _is_set_within(stop, values["startup"]):
-                return
-    clock = engine_clock(asyncio.get_running_loop(), values["time_scale"])
-    worker = Worker(settings, clock)
-    try:
-        running = await listen(worker)
+                return True
+        worker = Worker(settings, engine_clock(asyncio.get_running_loop(), values["time_scale"]))
         try:
-            _log.info("Application startup complete.")
-            _log.info("Serving on %s (Press CTRL+C to quit)", address(values, running))
-            async with (
-                FaultTimetable(worker, running, application) as timetable,
-                admin_listener(worker, running, timetable),
-            ):
-                with calm_heap():
-                    await stop.wait()
-            _log.info("Shutting down")
+            running = await _listen(worker, bound, tls)
+            try:
+                _log.info("Application startup complete.")
+                _log.info("Serving on %s (Press CTRL+C to quit)", address(values, running))
+                async with (
+                    FaultTimetable(worker, running, application) as timetable,
+                    admin_listener(worker, running, timetable),
+                ):
+                    with calm_heap():
+                        await _first_of(
+                            [stop.wait()] if outlives else [stop.wait(), worker.death.wait_for_end()]
+                        )
+                _log.info("Shutting down")
+            finally:
+                dies = worker.death.has_happened and not stop.is_set()
+                await running.drain(LAST_ANSWERS_SECONDS if dies else values["shutdown_timeout"] or 0)
         finally:
-            await running.drain(values["shutdown_timeout"] or 0)
-    finally:
-        await worker.close()
+            await worker.close()
     _log.info("Application shutdown complete.")
+    return not dies or _num_api_servers(values) == 1
 
 
-async def listen(worker: Worker) -> RunningServer:
-    """Open the address that the settings name for the application of a server."""
+async def _listen(worker: Worker, bound: socket.socket | None, tls: ssl.SSLContext | None) -> RunningServer:
+    """Accept connections for a worker at an address that is held, or at a path."""
     values = worker.settings.arguments.values
     return await start_server(
         application(worker),
         host=values["host"],
         port=values["port"],
+        bound=bound,
         uds=values["uds"],
-        ssl_context=_ssl_context(values),
+        ssl_context=tls,
         server_name=SERVER_NAME,
     )
 
@@ -98,39 +112,35 @@ async def _is_set_within(event: asyncio.Event, seconds: float) -> bool:
     return event.is_set()
 
 
-@contextlib.contextmanager
-def _held_port(values: Mapping[str, Any]) -> Iterator[None]:
-    """Hold the port while the model loads, as vLLM does: nobody else can have it, and connections are refused."""
-    if values["uds"] or not values["port"]:
-        yield
-        return
-    family = socket.AF_INET6 if ":" in values["host"] else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as holder:
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            holder.bind((values["host"], values["port"]))
-        except OSError as error:
-            raise UsageError(
-                f"cannot listen on {values['host']}:{values['port']}: {error.strerror}"
-            ) from error
-        except OverflowError:
-            raise UsageError(f"--port must be from 0 to 65535, got {values['port']}") from None
-        yield
-
-
-def _ssl_context(values: Mapping[str, Any]) -> ssl.SSLContext | None:
-    if not values["ssl_certfile"]:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+async def _first_of(waits: Sequence[Coroutine[Any, Any, object]]) -> None:
+    """Wait for whatever is over first."""
+    tasks = [asyncio.create_task(each) for each in waits]
     try:
-        context.load_cert_chain(values["ssl_certfile"], values["ssl_keyfile"])
-        context.verify_mode = ssl.VerifyMode(values["ssl_cert_reqs"])
-        if values["ssl_ca_certs"]:
-            context.load_verify_locations(values["ssl_ca_certs"])
-        if values["ssl_ciphers"]:
-            context.set_ciphers(values["ssl_ciphers"])
-    except (OSError, ssl.SSLError, ValueError) as error:
-        raise InputError(
-            f"the TLS certificate, key, authorities or ciphers cannot be used: {error}"
-        ) from error
-    return context
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+def _num_api_servers(values: Mapping[str, Any]) -> int:
+    """Return how many processes of vLLM would answer HTTP: by default as many as there are engines."""
+    return int(values["api_server_count"] or values["data_parallel_size"] or 1)
+
+
+@contextlib.contextmanager
+def _held_address(values: Mapping[str, Any]) -> Iterator[socket.socket | None]:
+    """Hold the address from before the model loads, as vLLM does: nobody else can have it, and connections are refused.
+
+    None where the server listens at a path.
+    """
+    if values["uds"]:
+        yield None
+        return
+    host, port = values["host"], values["port"]
+    try:
+        bound = bound_socket(host, port)
+    except (OSError, OverflowError) as error:
+        raise cannot_listen(f"{host or '*'}:{port}", error) from error
+    with bound:
+        yield bound

@@ -19,7 +19,15 @@ from understudy.server.arguments import (
 from understudy.server.environment import is_set
 from understudy.server.faults import FaultPlan, load_fault_plan
 from understudy.server.generate import Generator, make_generator, parse_output_length
+from understudy.server.regular_file import (
+    MAX_DATASET_BYTES,
+    MAX_SETTINGS_BYTES,
+    MAX_TOKENIZER_BYTES,
+    check_regular,
+    read_regular,
+)
 from understudy.tokenize import Tokenizer, load_chat_template, load_tokenizer
+from understudy.tokenize.huggingface_files import tokenizer_file
 from understudy.wire.limits import ModelLimits
 
 _SAMPLING_OF_GENERATION_CONFIG = {
@@ -32,6 +40,13 @@ _SAMPLING_OF_GENERATION_CONFIG = {
 }
 """Fields of a generation config that vLLM takes as defaults, and its names for them."""
 
+_BESIDE_A_TOKENIZER = (
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "additional_chat_templates/*.jinja",
+)
+"""What is read beside a `tokenizer.json`, from its folder."""
 
 MAX_ENGINES = 1024
 """Data-parallel engines of one process: so many start in about two seconds."""
@@ -60,6 +75,7 @@ class Settings:
 def settings_of(arguments: ServeArguments, environment: Mapping[str, str]) -> Settings:
     """Resolve a command line. Raises UsageError and InputError for what cannot be served."""
     if (chat_template := arguments.values["chat_template"]) is not None:
+        _check_file("--chat-template", chat_template, MAX_SETTINGS_BYTES)
         template = load_chat_template(chat_template)
         arguments = replace(arguments, values={**arguments.values, "chat_template": template})
     values = arguments.values
@@ -74,14 +90,17 @@ def settings_of(arguments: ServeArguments, environment: Mapping[str, str]) -> Se
         latency_choices(arguments),
         values["performance_mode"],
     )
-    tokenizer = load_tokenizer(_tokenizer_source(values))
+    tokenizer_source = _tokenizer_source(values)
+    _check_tokenizer_files(tokenizer_source)
+    tokenizer = load_tokenizer(tokenizer_source)
     seed = values["seed"] or 0
+    _check_file("--generator-dataset", values["generator_dataset"], MAX_DATASET_BYTES)
     generator = make_generator(
         values["generator"],
         tokenizer,
         seed=seed,
         output_length=parse_output_length(values["output_length"]),
-        dataset=_regular_file("--generator-dataset", values["generator_dataset"]),
+        dataset=values["generator_dataset"],
         model_folder=values["generator_model"],
     )
     names = tuple(values["served_model_name"] or (model,))
@@ -120,15 +139,36 @@ def settings_of(arguments: ServeArguments, environment: Mapping[str, str]) -> Se
     )
 
 
-def _regular_file(flag: str, path: Path | None) -> Path | None:
-    """Return a path that is no device or pipe, which might never end. Raises InputError for others."""
-    if path is not None and path.exists() and not path.is_file():
-        raise InputError(f"{flag} {path} is no regular file")
-    return path
+def _check_file(flag: str, source: str | Path | None, max_bytes: int) -> None:
+    """Raise InputError for a path at which there is no regular file, or too long a one; what is no path passes."""
+    try:
+        exists = source is not None and Path(source).exists()
+    except (OSError, ValueError):
+        return
+    if exists:
+        try:
+            check_regular(Path(str(source)), max_bytes)
+        except InputError as error:
+            raise InputError(f"{flag} {error}") from error
+
+
+def _check_tokenizer_files(source: str | None) -> None:
+    """Raise InputError where a file of a tokenizer is too long to be one."""
+    file = None if source is None else tokenizer_file(Path(source))
+    if file is None:
+        return
+    check_regular(file, MAX_TOKENIZER_BYTES)
+    for pattern in _BESIDE_A_TOKENIZER:
+        for other in file.parent.glob(pattern):
+            check_regular(other, MAX_SETTINGS_BYTES)
 
 
 def _check_model(arguments: ServeArguments) -> None:
-    """Say of a model that was not given why it is asked for."""
+    """Refuse a configuration that cannot be read, and say of a model that was not given why it is asked for."""
+    path = Path(arguments.values["model"])
+    for config in (path, path / "config.json"):
+        if config.suffix == ".json":
+            _check_file("the model's configuration", config, MAX_SETTINGS_BYTES)
     if "model" in arguments.given:
         return
     try:
@@ -183,15 +223,18 @@ def _default_sampling(values: Mapping[str, Any]) -> tuple[dict[str, object], int
 def _generation_config(folder: Path, *, must_exist: bool) -> dict[str, Any]:
     path = folder / "generation_config.json"
     try:
-        config = json.loads(path.read_bytes())
-    except FileNotFoundError:
+        exists = path.exists()
+    except (OSError, ValueError):
+        exists = False
+    if not exists:
         if must_exist:
-            raise InputError(f"--generation-config: there is no {path}") from None
+            raise InputError(f"--generation-config: there is no {path}")
         return {}
-    except (OSError, ValueError) as error:
-        if not must_exist and not path.is_file():
-            return {}
-        raise InputError(f"cannot read {path}: {error}") from error
+    data = read_regular(path, MAX_SETTINGS_BYTES)
+    try:
+        config = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is no JSON: {error}") from error
     if not isinstance(config, dict):
         raise InputError(f"{path} holds no JSON object")
     return config

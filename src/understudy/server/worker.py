@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from understudy.engine import AllBlocksCleared, Engine, KVCacheEvent
 from understudy.engine.hashing import DEFAULT_HASH_SEED
 from understudy.server.context import ServedModels, ServerContext
+from understudy.server.death import EngineDeath
 from understudy.server.engine_clock import NS_PER_SECOND, EngineClock, Timer
 from understudy.server.faults import FaultInjector
 from understudy.server.frontend import EngineDiedError, Frontend
@@ -55,7 +56,9 @@ class Worker:
             plan.set_at(0.0) if predecessor is None else plan,
             lambda: clock.now_ns() / NS_PER_SECOND,
             self._fault_injected,
+            outside_seconds=None if clock.waits else asyncio.get_running_loop().time,
         )
+        self.death = EngineDeath()
         self.publishers: Sequence[KVEventPublisher] = ()
         if predecessor is not None:
             predecessor.frontend.close()
@@ -86,9 +89,8 @@ class Worker:
         )
         if not self.publishers:
             self.publishers = self._open_publishers(num_engines)
-        call_later = self._call_later if clock.waits else None
         for publisher in self.publishers:
-            publisher.serve_another(adapters.numbers, self._deliveries(publisher.rank), call_later)
+            publisher.serve_another(adapters.numbers, self._deliveries(publisher.rank), self._call_later)
         self.frontend = Frontend(
             self._engine,
             num_engines,
@@ -98,6 +100,7 @@ class Worker:
             max_num_queued_reqs=values["max_num_queued_reqs"],
             max_num_queued_tokens=values["max_num_queued_tokens"],
             late=Lateness(self.metrics, asyncio.get_running_loop().time),
+            died=self.death.happened,
         )
         self.context = self._context(models)
 
@@ -139,9 +142,7 @@ class Worker:
             fault = self.faults.for_events(rank, sequence)
             if fault.lost:
                 return ()
-            delay_seconds = fault.delay_seconds if self.clock.waits else 0.0
-            if fault.swapped:
-                delay_seconds = max(delay_seconds, SWAP_SECONDS)
+            delay_seconds = max(fault.delay_seconds, SWAP_SECONDS) if fault.swapped else fault.delay_seconds
             return (delay_seconds,) * (2 if fault.duplicated else 1)
 
         return deliveries
@@ -172,7 +173,7 @@ class Worker:
         )
         if values["enable_lora"]:
             check_lora_arguments(values)
-            load_static_adapters(context, values["lora_modules"] or ())
+        load_static_adapters(context, values["lora_modules"] or ())
         return context
 
 

@@ -1,7 +1,9 @@
 """One emulated worker in the loop of a background thread: opened, restarted behind the same port, closed."""
 
+import asyncio
 import contextlib
-from typing import Self
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any, Self
 
 from aiohttp import web
 
@@ -96,6 +98,13 @@ class LiveServer:
         await self._timetable.look()
         if self._timeline is None:
             await self._following.enter_async_context(self._timetable)
+        await self._following.enter_async_context(_running(self._end_with_the_engine()))
+
+    async def _end_with_the_engine(self) -> None:
+        """Serve no more when the engine dies, as a process that ends: who is connected gets an answer, and nobody else comes in."""
+        await self.worker.death.wait()
+        self.running.refuse()
+        self.running.leave()
 
     def _new_timetable(self) -> FaultTimetable:
         return FaultTimetable(self.worker, self.running, lambda worker: _application(worker, self.log))
@@ -109,6 +118,17 @@ class LiveServer:
 
         move = None if timeline is None else advance
         return admin_application(self.worker, self.running, self._timetable, move)
+
+
+@contextlib.asynccontextmanager
+async def _running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run a coroutine while the context is open."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
 
 
 def _application(worker: Worker, log: RequestLog) -> web.Application:

@@ -11,6 +11,7 @@ from typing import Any
 from aiohttp import web
 
 from understudy.server.http import BODY, DEFAULT_LIMITS, BodyError, read_body
+from understudy.server.http.root_path import arrived_target
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -21,7 +22,7 @@ _PROBES = frozenset({"GET", "HEAD", "OPTIONS"})
 
 @dataclass(slots=True)
 class ArrivedRequest:
-    """One HTTP request, as it is when it is looked at. Names of headers are in lower case.
+    """One HTTP request, as it is when it is looked at. Names of headers are in lower case; the path is the whole target.
 
     `body` is JSON, None where there is none. `status` is None until an answer begins.
     """
@@ -76,7 +77,7 @@ class RequestLog:
 
     def _note(self, request: web.Request, body: Any) -> None:
         headers = {name.lower(): value for name, value in request.headers.items()}
-        arrived = ArrivedRequest(request.method, request.raw_path, headers, body)
+        arrived = ArrivedRequest(request.method, arrived_target(request), headers, body)
         request[_ARRIVED] = arrived
         self._kept.append(arrived)
         if request.method not in _PROBES:

@@ -11,17 +11,12 @@ from understudy.wire.body import JSON_CONTENT_TYPE, parse_body
 from understudy.wire.errors import ApiError, refusal
 from understudy.wire.fields import (
     AnyResponseFormat,
-    Priority,
     RawBody,
-    RepetitionDetectionParams,
     Seed,
     StopParam,
     StreamOptions,
-    StructuredOutputsParams,
     ThinkingTokenBudget,
     TopLogprobsParam,
-    TruncatePromptTokens,
-    VllmXargs,
     WireModel,
     check_cache_salt,
     check_logprob_counts,
@@ -36,13 +31,14 @@ from understudy.wire.messages import ChatMessageParam
 from understudy.wire.prompt_length import PromptRules, effective_max_tokens
 from understudy.wire.sampling import Sampling, check_vocabulary, sampling_of
 from understudy.wire.served_model import check_model
+from understudy.wire.shared_fields import CacheFields, DecodingFields, TellingFields
 from understudy.wire.tools import ChatTool, NamedToolChoice, check_tool_choice
 
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
-class ChatRequest(WireModel):
-    """The body of a chat request, every field of vLLM in its order."""
+class _Conversation(WireModel):
+    """The first fields of a chat request: the messages, the tools, and how to answer."""
 
     messages: list[ChatMessageParam]
     model: str | None = None
@@ -70,20 +66,11 @@ class ChatRequest(WireModel):
     include_reasoning: bool = True
     parallel_tool_calls: bool | None = True
     user: str | None = None
-    use_beam_search: bool = False
-    top_k: int | None = None
-    min_p: float | None = None
-    repetition_penalty: float | None = None
-    watermarking: bool | None = None
-    length_penalty: float = 1.0
-    stop_token_ids: list[int] | None = Field(default_factory=list)
-    include_stop_str_in_output: bool = False
-    ignore_eos: bool = False
-    min_tokens: int = 0
-    skip_special_tokens: bool | None = None
-    spaces_between_special_tokens: bool = True
-    truncate_prompt_tokens: TruncatePromptTokens = None
-    truncation_side: Literal["left", "right"] | None = None
+
+
+class _Rendering(WireModel):
+    """Which log probabilities are told, and how messages become a prompt."""
+
     prompt_logprobs: int | None = None
     logprob_token_ids: list[int] | None = None
     allowed_token_ids: list[int] | None = None
@@ -97,23 +84,17 @@ class ChatRequest(WireModel):
     chat_template_kwargs: dict[str, Any] | None = None
     media_io_kwargs: dict[str, dict[str, Any]] | None = None
     mm_processor_kwargs: dict[str, Any] | None = None
-    structured_outputs: StructuredOutputsParams | None = None
-    priority: Priority = 0
-    request_id: str = ""
-    session_id: str | None = None
-    return_tokens_as_token_ids: bool | None = None
-    return_token_ids: bool | None = None
-    return_weight_versions: bool = False
-    routed_experts_prompt_start: int = Field(default=0, ge=0)
-    return_token_offsets: bool | None = False
+
+
+class _PromptText(WireModel):
+    """A field between two runs of shared ones."""
+
     return_prompt_text: bool | None = None
-    mm_payload: Literal["tensors", "none"] = "tensors"
-    return_mm_kwargs: bool | None = None
-    cache_salt: str | None = Field(default=None, min_length=1, max_length=1024)
-    kv_transfer_params: dict[str, Any] | None = None
-    ec_transfer_params: dict[str, Any] | None = None
-    vllm_xargs: VllmXargs | None = None
-    repetition_detection: RepetitionDetectionParams | None = None
+
+
+class ChatRequest(CacheFields, _PromptText, TellingFields, _Rendering, DecodingFields, _Conversation):
+    """The body of a chat request, every field of vLLM in its order."""
+
     stream_interval: Annotated[int, Field(ge=1)] | None = None
 
     @model_validator(mode="before")
@@ -303,7 +284,7 @@ def _normalise_messages(data: RawBody) -> None:
 
 def _check_tool_parsing(request: ChatRequest, limits: ModelLimits) -> None:
     choice = request.tool_choice
-    if limits.has_tool_parser or choice is None or choice == "none":
+    if limits.parses_tool_calls or choice is None or choice == "none":
         return
     if isinstance(choice, NamedToolChoice):
         raise ApiError(f'tool_choice=function "{choice.function.name}" requires --tool-call-parser to be set')

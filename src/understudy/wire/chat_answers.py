@@ -7,14 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from understudy.wire.completion_answers import AnswerHead
+from understudy.wire.answers import AnswerHead, ChoiceChunks, ChoiceEnd, answer_body, usage_event
 from understudy.wire.errors import compact_json
+from understudy.wire.json_pieces import BodyEncoder
 from understudy.wire.sse import encode
 from understudy.wire.usage import RequestMetrics, Usage
 
+_CHUNK = "chat.completion.chunk"
+
 
 @dataclass(frozen=True, slots=True)
-class ToolCall:
+class ChatToolCall:
     """A call of a tool: its number, the function's name and the arguments as JSON text."""
 
     id: str
@@ -35,7 +38,7 @@ class ChatChoice:
     content: str | None
     finish_reason: str | None
     role: str = "assistant"
-    tool_calls: Sequence[ToolCall] = ()
+    tool_calls: Sequence[ChatToolCall] = ()
     reasoning: str | None = None
     stop_reason: int | str | None = None
     logprobs: dict[str, Any] | None = None
@@ -58,48 +61,46 @@ class ChatChoice:
         message["reasoning"] = self.reasoning
         return message
 
+    def fields(self, index: int) -> dict[str, Any]:
+        """Return the choice as an object."""
+        return {
+            "index": index,
+            "message": self.message,
+            "logprobs": self.logprobs,
+            "finish_reason": self.finish_reason,
+            "stop_reason": self.stop_reason,
+            "token_ids": self.token_ids,
+            "routed_experts": None,
+            "weight_versions": self.weight_versions,
+        }
+
 
 def chat_body(
     head: AnswerHead,
     choices: Sequence[ChatChoice],
     usage: Usage,
     *,
-    prompt_logprobs: list[dict[str, Any] | None] | None = None,
+    prompt_logprobs: Sequence[dict[str, Any] | None] | None = None,
     prompt_token_ids: Sequence[int] | None = None,
     prompt_text: str | None = None,
     kv_transfer_params: dict[str, Any] | None = None,
     metrics: RequestMetrics | None = None,
+    encode_body: BodyEncoder = compact_json,
 ) -> bytes:
     """Return a whole answer, its choices in order."""
-    return compact_json(
-        {
-            "id": head.id,
-            "object": "chat.completion",
-            "created": head.created,
-            "model": head.model,
-            "choices": [
-                {
-                    "index": index,
-                    "message": choice.message,
-                    "logprobs": choice.logprobs,
-                    "finish_reason": choice.finish_reason,
-                    "stop_reason": choice.stop_reason,
-                    "token_ids": choice.token_ids,
-                    "routed_experts": None,
-                    "weight_versions": choice.weight_versions,
-                }
-                for index, choice in enumerate(choices)
-            ],
-            "service_tier": None,
-            "system_fingerprint": head.system_fingerprint,
-            "usage": usage.whole,
+    return answer_body(
+        head,
+        "chat.completion",
+        [choice.fields(index) for index, choice in enumerate(choices)],
+        usage,
+        of_prompt={
             "prompt_logprobs": prompt_logprobs,
             "prompt_token_ids": prompt_token_ids,
             "prompt_text": prompt_text,
-            "kv_transfer_params": kv_transfer_params,
-            "ec_transfer_params": None,
-            "metrics": None if metrics is None else metrics.whole,
-        }
+        },
+        kv_transfer_params=kv_transfer_params,
+        metrics=metrics,
+        encode_body=encode_body,
     )
 
 
@@ -117,9 +118,9 @@ def content_delta(
     return delta
 
 
-def tool_call_start(index: int, call_id: str, name: str, arguments: str = "") -> dict[str, Any]:
-    """Return the first delta of a tool call."""
-    function = {"name": name, "arguments": arguments}
+def tool_call_start(index: int, call_id: str, name: str, arguments: str | None = None) -> dict[str, Any]:
+    """Return the first delta of a tool call; arguments are told if there are any."""
+    function = {"name": name} if arguments is None else {"name": name, "arguments": arguments}
     return {"id": call_id, "type": "function", "index": index, "function": function}
 
 
@@ -128,15 +129,11 @@ def tool_call_more(index: int, arguments: str) -> dict[str, Any]:
     return {"index": index, "function": {"arguments": arguments}}
 
 
-class ChatChunks:
-    """The chunks of one choice of a stream. What never changes is encoded once."""
+class ChatChunks(ChoiceChunks):
+    """The chunks of one choice of a stream."""
 
     def __init__(self, head: AnswerHead, index: int) -> None:
-        self._fingerprint = head.system_fingerprint
-        self._prefix = (
-            b'data: {"id":%b,"object":"chat.completion.chunk","created":%d,"model":%b,"choices":[{"index":%d,"delta":'
-            % (encode(head.id), head.created, encode(head.model), index)
-        )
+        super().__init__(head, _CHUNK, index, "delta")
         self._content_prefix = self._prefix + b'{"content":'
         self._content_suffix = (
             b'},"logprobs":null,"finish_reason":null,"token_ids":null}],"kv_transfer_params":null}\n\n'
@@ -191,29 +188,15 @@ class ChatChunks:
     def last(
         self,
         delta: dict[str, Any],
-        finish_reason: str,
+        end: ChoiceEnd,
         *,
-        stop_reason: int | str | None = None,
         logprobs: dict[str, Any] | None = None,
         token_ids: Sequence[int] | None = None,
-        weight_versions: list[dict[str, Any]] | None = None,
         usage: Usage | None = None,
-        has_usage_chunk: bool = False,
-        kv_transfer_params: dict[str, Any] | None = None,
     ) -> bytes:
-        """Return the chunk of the last token; it carries the fingerprint unless a usage chunk will follow."""
-        tail = {
-            "logprobs": logprobs,
-            "finish_reason": finish_reason,
-            "stop_reason": stop_reason,
-            "token_ids": token_ids,
-            "weight_versions": weight_versions,
-        }
-        rest = self._usage(usage)
-        if self._fingerprint is not None and not has_usage_chunk:
-            rest["system_fingerprint"] = self._fingerprint
-        rest["kv_transfer_params"] = kv_transfer_params
-        return self._chunk(delta, tail, rest)
+        """Return the chunk of the last token."""
+        running = self._usage(usage)
+        return self._last(delta, end, logprobs=logprobs, token_ids=token_ids, usage=running, of_prompt={})
 
     @staticmethod
     def _usage(usage: Usage | None) -> dict[str, Any]:
@@ -221,6 +204,7 @@ class ChatChunks:
             return {}
         return {"usage": {**usage.counts, "completion_tokens_details": usage.completion_details}}
 
-    def _chunk(self, delta: dict[str, Any], tail: dict[str, Any], rest: dict[str, Any]) -> bytes:
-        end = b"," + encode(rest)[1:] if rest else b"}"
-        return b"%b%b,%b]%b\n\n" % (self._prefix, encode(delta), encode(tail)[1:], end)
+
+def chat_usage_event(head: AnswerHead, usage: Usage, metrics: RequestMetrics | None = None) -> bytes:
+    """Return the chunk that ends a stream whose client asked for its usage."""
+    return usage_event(head, _CHUNK, usage, metrics)

@@ -3,7 +3,7 @@
 (vllm/entrypoints/openai/completion and vllm/renderers/online_renderer.py, 0.33.0)
 """
 
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, cast
 
 from pydantic import Field, TypeAdapter, model_validator
 
@@ -11,16 +11,11 @@ from understudy.wire.body import JSON_CONTENT_TYPE, parse_body
 from understudy.wire.errors import ApiError, refusal
 from understudy.wire.fields import (
     AnyResponseFormat,
-    Priority,
     RawBody,
-    RepetitionDetectionParams,
     Seed,
     StopParam,
     StreamOptions,
-    StructuredOutputsParams,
     ThinkingTokenBudget,
-    TruncatePromptTokens,
-    VllmXargs,
     WireModel,
     check_cache_salt,
     check_logprob_counts,
@@ -34,12 +29,13 @@ from understudy.wire.media import check_media_arguments
 from understudy.wire.prompt_length import PromptRules, effective_max_tokens
 from understudy.wire.sampling import Sampling, sampling_of
 from understudy.wire.served_model import check_model
+from understudy.wire.shared_fields import CacheFields, DecodingFields, TellingFields
 
 DEFAULT_MAX_TOKENS = 16
 
 
-class CompletionRequest(WireModel):
-    """The body of a completion request, every field of vLLM in its order."""
+class _Prompts(WireModel):
+    """The first fields of a completion request: what is to be completed, and how."""
 
     model: str | None = None
     prompt: (
@@ -60,20 +56,11 @@ class CompletionRequest(WireModel):
     temperature: float | None = None
     top_p: float | None = None
     user: str | None = None
-    use_beam_search: bool = False
-    top_k: int | None = None
-    min_p: float | None = None
-    repetition_penalty: float | None = None
-    watermarking: bool | None = None
-    length_penalty: float = 1.0
-    stop_token_ids: list[int] | None = Field(default_factory=list)
-    include_stop_str_in_output: bool = False
-    ignore_eos: bool = False
-    min_tokens: int = 0
-    skip_special_tokens: bool | None = None
-    spaces_between_special_tokens: bool = True
-    truncate_prompt_tokens: TruncatePromptTokens = None
-    truncation_side: Literal["left", "right"] | None = None
+
+
+class _Constraints(WireModel):
+    """Which tokens may be said, and which log probabilities are told."""
+
     allowed_token_ids: list[int] | None = None
     prompt_logprobs: int | None = None
     logprob_token_ids: list[int] | None = None
@@ -81,22 +68,11 @@ class CompletionRequest(WireModel):
     prompt_embeds: bytes | list[bytes] | None = None
     add_special_tokens: bool = True
     response_format: AnyResponseFormat | None = None
-    structured_outputs: StructuredOutputsParams | None = None
-    priority: Priority = 0
-    request_id: str = ""
-    session_id: str | None = None
-    return_tokens_as_token_ids: bool | None = None
-    return_token_ids: bool | None = None
-    return_weight_versions: bool = False
-    routed_experts_prompt_start: int = Field(default=0, ge=0)
-    return_token_offsets: bool | None = False
-    mm_payload: Literal["tensors", "none"] = "tensors"
-    return_mm_kwargs: bool | None = None
-    cache_salt: str | None = Field(default=None, min_length=1, max_length=1024)
-    kv_transfer_params: dict[str, Any] | None = None
-    ec_transfer_params: dict[str, Any] | None = None
-    vllm_xargs: VllmXargs | None = None
-    repetition_detection: RepetitionDetectionParams | None = None
+
+
+class CompletionRequest(CacheFields, TellingFields, _Constraints, DecodingFields, _Prompts):
+    """The body of a completion request, every field of vLLM in its order."""
+
     thinking_token_budget: ThinkingTokenBudget = None
     stream_interval: Annotated[int, Field(ge=1)] | None = None
 

@@ -10,6 +10,8 @@ from http import HTTPStatus
 
 from pydantic_core import ErrorDetails
 
+from understudy.wire.made import listed
+
 BAD_REQUEST = "BadRequestError"
 
 _MAX_REPORTED_ERRORS = 10
@@ -110,7 +112,7 @@ class ApiError(Exception):
 
 def compact_json(value: object) -> bytes:
     """Return JSON as vLLM's whole answers have it: no spaces, no escapes beyond need, Python's spelling of numbers."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=listed)
     return text.encode("utf-8", errors="replace")
 
 

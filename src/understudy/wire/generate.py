@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, TypeAdapter, field_validator, model_validator
 
+from understudy.wire.answers import AnswerHead
 from understudy.wire.body import JSON_CONTENT_TYPE, parse_body
-from understudy.wire.completion_answers import AnswerHead
 from understudy.wire.errors import ApiError, compact_json
 from understudy.wire.fields import (
     Priority,
@@ -25,8 +25,10 @@ from understudy.wire.fields import (
     VllmXargs,
     check_cache_salt,
 )
+from understudy.wire.json_pieces import BodyEncoder
 from understudy.wire.limits import ModelLimits
 from understudy.wire.logprobs import LEAST_LOGPROB, TokenLogprobs
+from understudy.wire.made import Made
 from understudy.wire.prompt_length import effective_max_tokens
 from understudy.wire.sampling import Sampling, sampling_of
 from understudy.wire.served_model import check_model
@@ -176,7 +178,7 @@ class GenerateChoice:
 
 def generate_logprobs(positions: Sequence[TokenLogprobs]) -> dict[str, Any]:
     """Return log probabilities by token ids, as the token mode tells them."""
-    return {"content": [_scored(position) for position in positions]}
+    return {"content": Made(_scored, positions)}
 
 
 def generate_body(
@@ -185,12 +187,13 @@ def generate_body(
     usage: Usage,
     mode: OutputMode,
     *,
-    prompt_logprobs: list[dict[str, Any] | None] | None = None,
+    prompt_logprobs: Sequence[dict[str, Any] | None] | None = None,
     prompt_token_ids: Sequence[int] | None = None,
     kv_transfer_params: dict[str, Any] | None = None,
+    encode_body: BodyEncoder = compact_json,
 ) -> bytes:
     """Return a whole answer."""
-    return compact_json(
+    return encode_body(
         {
             "request_id": head.id,
             "model": head.model,

@@ -63,6 +63,11 @@ class ModelLimits:
     checks_model_name: bool = True
 
     @property
+    def parses_tool_calls(self) -> bool:
+        """Whether tool calls are looked for in answers: vLLM loads the parser only where tools may be chosen freely."""
+        return self.enable_auto_tool_choice and self.has_tool_parser
+
+    @property
     def most_logprobs(self) -> int:
         """The most log probabilities per token, -1 resolved to the vocabulary's size."""
         return self.vocabulary_size if self.max_logprobs == -1 else self.max_logprobs

@@ -1,12 +1,14 @@
-"""Log probabilities in OpenAI's two shapes and in vLLM's own for prompts.
+"""Log probabilities in OpenAI's three shapes and in vLLM's own for prompts.
 
-(vllm/entrypoints/openai/completion/serving.py and chat_completion/serving.py, 0.33.0)
+(vllm/entrypoints/openai: completion/serving.py, chat_completion/serving.py and responses/serving.py, 0.33.0)
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
+
+from understudy.wire.made import Made
 
 LEAST_LOGPROB = -9999.0
 """Stands for minus infinity, which JSON has not."""
@@ -52,21 +54,20 @@ def completion_logprobs(
     for token in tokens:
         offsets.append(first_offset)
         first_offset += len(token)
+
+    def top(position: TokenLogprobs) -> dict[str, float] | None:
+        if position.candidates is None:
+            return None
+        return {
+            _shown(candidate.token_id, candidate.text, as_token_ids=as_token_ids): _finite(candidate.logprob)
+            for candidate in islice(position.candidates, limit)
+        }
+
     return {
         "text_offset": offsets,
         "token_logprobs": [_own_logprob(position) for position in positions],
         "tokens": tokens,
-        "top_logprobs": [
-            None
-            if position.candidates is None
-            else {
-                _shown(candidate.token_id, candidate.text, as_token_ids=as_token_ids): _finite(
-                    candidate.logprob
-                )
-                for candidate in islice(position.candidates, limit)
-            }
-            for position in positions
-        ],
+        "top_logprobs": Made(top, positions),
     }
 
 
@@ -84,11 +85,10 @@ def chat_logprobs(
 ) -> dict[str, Any]:
     """Return the object of a chat: one entry per token, with its `wanted` likeliest candidates, all for -1."""
     limit = None if all_candidates or wanted == -1 else wanted
-    content = []
-    for position in positions:
-        shown = _shown(position.token_id, position.text, as_token_ids=as_token_ids)
-        entry: dict[str, Any] = {
-            "token": shown,
+
+    def entry(position: TokenLogprobs) -> dict[str, Any]:
+        return {
+            "token": _shown(position.token_id, position.text, as_token_ids=as_token_ids),
             "logprob": _own_logprob(position) if position.candidates is not None else LEAST_LOGPROB,
             "bytes": list(position.text.encode("utf-8", errors="replace")),
             "top_logprobs": [
@@ -96,25 +96,45 @@ def chat_logprobs(
                 for candidate in islice(position.candidates or (), limit)
             ],
         }
-        content.append(entry)
-    return {"content": content}
+
+    return {"content": Made(entry, positions)}
 
 
-def prompt_logprobs(positions: Sequence[TokenLogprobs]) -> list[dict[str, Any] | None]:
+def response_logprobs(
+    positions: Sequence[TokenLogprobs], wanted: int, *, as_token_ids: bool = False
+) -> Sequence[dict[str, Any]]:
+    """Return the list of /v1/responses: one entry per token, with its `wanted` likeliest candidates, none for -1."""
+
+    def entry(position: TokenLogprobs) -> dict[str, Any]:
+        own = _own_logprob(position)
+        told = _response_token(position.token_id, position.text, own, as_token_ids=as_token_ids)
+        told["top_logprobs"] = [
+            _response_token(
+                candidate.token_id, candidate.text, _finite(candidate.logprob), as_token_ids=as_token_ids
+            )
+            for candidate in islice(position.candidates or (), max(0, wanted))
+        ]
+        return told
+
+    return Made(entry, positions)
+
+
+def prompt_logprobs(positions: Sequence[TokenLogprobs]) -> Sequence[dict[str, Any] | None]:
     """Return vLLM's list for a prompt: per token its candidates by their ids, null for the first."""
-    return [
-        None
-        if position.candidates is None
-        else {
-            str(candidate.token_id): {
-                "logprob": _finite(candidate.logprob),
-                "rank": candidate.rank,
-                "decoded_token": candidate.text,
-            }
-            for candidate in position.candidates
+    return Made(_scored, positions)
+
+
+def _scored(position: TokenLogprobs) -> dict[str, Any] | None:
+    if position.candidates is None:
+        return None
+    return {
+        str(candidate.token_id): {
+            "logprob": _finite(candidate.logprob),
+            "rank": candidate.rank,
+            "decoded_token": candidate.text,
         }
-        for position in positions
-    ]
+        for candidate in position.candidates
+    }
 
 
 def _chat_candidate(candidate: Candidate, *, as_token_ids: bool) -> dict[str, Any]:
@@ -124,6 +144,11 @@ def _chat_candidate(candidate: Candidate, *, as_token_ids: bool) -> dict[str, An
         "logprob": _finite(candidate.logprob),
         "bytes": list(shown.encode("utf-8", errors="replace")),
     }
+
+
+def _response_token(token_id: int, text: str, logprob: float | None, *, as_token_ids: bool) -> dict[str, Any]:
+    shown = _shown(token_id, text, as_token_ids=as_token_ids)
+    return {"token": shown, "bytes": list(shown.encode("utf-8", errors="replace")), "logprob": logprob}
 
 
 def _own_logprob(position: TokenLogprobs) -> float | None:

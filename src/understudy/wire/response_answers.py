@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from understudy.wire.completion_answers import AnswerHead
+from understudy.wire.answers import AnswerHead
 from understudy.wire.errors import compact_json
+from understudy.wire.json_pieces import BodyEncoder
 from understudy.wire.responses import ResponsesRequest
 from understudy.wire.sampling import Sampling
 from understudy.wire.sse import encode, named_event
@@ -32,7 +33,7 @@ def status_of(finish_reason: str | None) -> Status:
 
 
 def message_item(
-    item_id: str, text: str, status: Status, logprobs: list[dict[str, Any]] | None = None
+    item_id: str, text: str, status: Status, logprobs: Sequence[dict[str, Any]] | None = None
 ) -> dict[str, Any]:
     """Return a message of the assistant as an output item."""
     content = [_text_part(text, logprobs)] if text else []
@@ -57,10 +58,14 @@ def function_call_item(
 
 
 def response_body(
-    head: ResponseHead, output: Sequence[dict[str, Any]], status: Status, usage: Usage | None
+    head: ResponseHead,
+    output: Sequence[dict[str, Any]],
+    status: Status,
+    usage: Usage | None,
+    encode_body: BodyEncoder = compact_json,
 ) -> bytes:
     """Return a whole response."""
-    return compact_json(response_fields(head, output, status, usage))
+    return encode_body(response_fields(head, output, status, usage))
 
 
 def response_fields(
@@ -184,8 +189,14 @@ def _message(item_id: str, content: list[dict[str, Any]], status: Status) -> dic
     }
 
 
-def _text_part(text: str, logprobs: list[dict[str, Any]] | None) -> dict[str, Any]:
+def _text_part(text: str, logprobs: Sequence[dict[str, Any]] | None) -> dict[str, Any]:
     return {"annotations": [], "text": text, "type": "output_text", "logprobs": logprobs}
+
+
+def _without_bytes(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return a token's log probabilities as the events of new text tell them."""
+    top = [{"token": each["token"], "logprob": each["logprob"]} for each in entry["top_logprobs"]]
+    return {"token": entry["token"], "logprob": entry["logprob"], "top_logprobs": top}
 
 
 class ResponseEvents:
@@ -195,8 +206,7 @@ class ResponseEvents:
         self._head = head
         self._sequence = 0
         self._output: list[dict[str, Any]] = []
-        self._item_id = ""
-        self._text = ""
+        self._item: _Message | _FunctionCall | None = None
 
     def start(self) -> bytes:
         """Return the two events that open a response."""
@@ -205,10 +215,63 @@ class ResponseEvents:
             "response.in_progress", response=fields
         )
 
-    def start_message(self, item_id: str) -> bytes:
-        """Return the events that open a message."""
-        self._item_id, self._text = item_id, ""
+    def text(self, delta: str, item_id: str, logprobs: Sequence[dict[str, Any]] | None = None) -> bytes:
+        """Return the events of new text, which opens a message under this id unless one is open."""
+        opening = b""
+        if not isinstance(self._item, _Message):
+            opening = self._start_message(item_id)
+        message = self._item
+        assert isinstance(message, _Message), "it is open"
+        message.text.append(delta)
+        message.logprobs += logprobs or ()
+        number = self._sequence
+        self._sequence += 1
+        return opening + b'%b%b%b%b%b%d,"type":"response.output_text.delta"}\n\n' % (
+            b'event: response.output_text.delta\ndata: {"content_index":0,"delta":',
+            encode(delta),
+            message.middle,
+            encode([_without_bytes(entry) for entry in logprobs or ()]),
+            message.suffix,
+            number,
+        )
+
+    def start_call(self, item_id: str, call_id: str, name: str) -> bytes:
+        """Return the events that end what is open and open a function call."""
+        ending = self.end_item("completed")
+        self._item = _FunctionCall(item_id, call_id, name)
+        item = function_call_item(item_id, call_id, name, "", "in_progress")
+        return ending + self._event("response.output_item.added", item=item, output_index=len(self._output))
+
+    def arguments(self, delta: str) -> bytes:
+        """Return the event of further arguments of the call that is open."""
+        call = self._item
+        assert isinstance(call, _FunctionCall), "arguments follow the start of a call"
+        call.arguments.append(delta)
+        return self._event(
+            "response.function_call_arguments.delta",
+            delta=delta,
+            item_id=call.item_id,
+            output_index=len(self._output),
+        )
+
+    def end_item(self, status: Status) -> bytes:
+        """Return the events that end the message or the function call that is open; none if nothing is."""
+        match self._item:
+            case _Message() as message:
+                events, item = self._end_message(message, status)
+            case _FunctionCall() as call:
+                events, item = self._end_call(call, status)
+            case None:
+                return b""
+        events += self._event("response.output_item.done", item=item, output_index=len(self._output))
+        self._output.append(item)
+        self._item = None
+        return events
+
+    def _start_message(self, item_id: str) -> bytes:
+        ending = self.end_item("completed")
         index = len(self._output)
+        self._item = _Message(item_id, index)
         item = self._event(
             "response.output_item.added", item=_message(item_id, [], "in_progress"), output_index=index
         )
@@ -219,78 +282,38 @@ class ResponseEvents:
             output_index=index,
             part=_text_part("", []),
         )
-        self._delta_prefix = b'event: response.output_text.delta\ndata: {"content_index":0,"delta":'
-        self._delta_middle = b',"item_id":%b,"logprobs":' % encode(item_id)
-        self._delta_suffix = b',"output_index":%d,"sequence_number":' % index
-        return item + part
+        return ending + item + part
 
-    def text(self, delta: str, logprobs: list[dict[str, Any]] | None = None) -> bytes:
-        """Return the event of new text."""
-        self._text += delta
-        number = self._sequence
-        self._sequence += 1
-        return b'%b%b%b%b%b%d,"type":"response.output_text.delta"}\n\n' % (
-            self._delta_prefix,
-            encode(delta),
-            self._delta_middle,
-            encode(logprobs or []),
-            self._delta_suffix,
-            number,
-        )
-
-    def end_message(self, status: Status) -> bytes:
-        """Return the events that close a message."""
-        index, item_id = len(self._output), self._item_id
-        part = _text_part(self._text, None)
-        item = _message(item_id, [part], status)
+    def _end_message(self, message: "_Message", status: Status) -> tuple[bytes, dict[str, Any]]:
+        index, item_id, text = len(self._output), message.item_id, "".join(message.text)
+        part = _text_part(text, message.logprobs or None)
         events = self._event(
             "response.output_text.done",
             content_index=0,
             item_id=item_id,
             logprobs=[],
             output_index=index,
-            text=self._text,
+            text=text,
         )
         events += self._event(
             "response.content_part.done", content_index=0, item_id=item_id, output_index=index, part=part
         )
-        events += self._event("response.output_item.done", item=item, output_index=index)
-        self._output.append(item)
-        return events
+        return events, _message(item_id, [part], status)
 
-    def start_call(self, item_id: str, call_id: str, name: str) -> bytes:
-        """Return the event that opens a function call."""
-        self._item_id = item_id
-        item = function_call_item(item_id, call_id, name, "", "in_progress")
-        return self._event("response.output_item.added", item=item, output_index=len(self._output))
-
-    def arguments(self, delta: str) -> bytes:
-        """Return the event of further arguments."""
-        return self._event(
-            "response.function_call_arguments.delta",
-            delta=delta,
-            item_id=self._item_id,
-            output_index=len(self._output),
-        )
-
-    def end_call(self, call_id: str, name: str, arguments: str, status: Status = "completed") -> bytes:
-        """Return the events that close a function call."""
-        index = len(self._output)
-        item = function_call_item(self._item_id, call_id, name, arguments, status)
+    def _end_call(self, call: "_FunctionCall", status: Status) -> tuple[bytes, dict[str, Any]]:
+        arguments = "".join(call.arguments)
         # vLLM's class does not know the name, so it comes after all that it knows.
         done = {
             "arguments": arguments,
-            "item_id": self._item_id,
-            "output_index": index,
+            "item_id": call.item_id,
+            "output_index": len(self._output),
             "sequence_number": self._sequence,
             "type": "response.function_call_arguments.done",
-            "name": name,
+            "name": call.name,
         }
         self._sequence += 1
         events = named_event("response.function_call_arguments.done", done)
-        events += self._event("response.output_item.done", item=item, output_index=index)
-        self._output.append(item)
-        return events
+        return events, function_call_item(call.item_id, call.call_id, call.name, arguments, status)
 
     def end(self, status: Literal["completed", "incomplete"], usage: Usage) -> bytes:
         """Return the last event."""
@@ -304,3 +327,24 @@ class ResponseEvents:
         event = named_event(kind, {**before, "sequence_number": self._sequence, **after, "type": kind})
         self._sequence += 1
         return event
+
+
+class _Message:
+    """A message that is open."""
+
+    def __init__(self, item_id: str, output_index: int) -> None:
+        self.item_id = item_id
+        self.text: list[str] = []
+        self.logprobs: list[dict[str, Any]] = []
+        self.middle = b',"item_id":%b,"logprobs":' % encode(item_id)
+        self.suffix = b',"output_index":%d,"sequence_number":' % output_index
+
+
+class _FunctionCall:
+    """A function call that is open."""
+
+    def __init__(self, item_id: str, call_id: str, name: str) -> None:
+        self.item_id = item_id
+        self.call_id = call_id
+        self.name = name
+        self.arguments: list[str] = []

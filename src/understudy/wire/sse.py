@@ -2,13 +2,15 @@
 
 import msgspec
 
+from understudy.wire.made import listed
+
 DONE = b"data: [DONE]\n\n"
 """The last event of every stream of completions and chats."""
 
 KEEP_ALIVE = b": keep-alive\n\n"
 """A comment that keeps idle connections open."""
 
-encode = msgspec.json.Encoder().encode
+encode = msgspec.json.Encoder(enc_hook=listed).encode
 """Encodes a value as stream chunks have it: no spaces, UTF-8."""
 
 

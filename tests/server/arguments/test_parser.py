@@ -146,8 +146,8 @@ def test_flags_without_effect_are_named_once_in_order_as_the_user_knows_them() -
     ("words", "idle"),
     [
         (
-            "--ssl-keyfile k --ssl-ca-certs c --ssl-ciphers x",
-            ("--ssl-keyfile", "--ssl-ca-certs", "--ssl-ciphers"),
+            "--ssl-ca-certs c --ssl-ciphers x",
+            ("--ssl-ca-certs", "--ssl-ciphers"),
         ),
         ("--ssl-keyfile k --ssl-certfile c", ()),
         ("--uds s --port 1 --host h", ("--port", "--host")),
@@ -160,7 +160,7 @@ def test_flags_without_effect_are_named_once_in_order_as_the_user_knows_them() -
     ],
 )
 def test_flags_that_others_leave_without_effect_are_named_too(words: str, idle: tuple[str, ...]) -> None:
-    """A key without a certificate, a port beside a socket file, and their like."""
+    """Ciphers without a certificate, a port beside a socket file, and their like."""
     assert parsed("m", *words.split()).without_effect == idle
 
 

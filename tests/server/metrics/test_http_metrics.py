@@ -49,3 +49,23 @@ def test_a_series_begins_at_its_first_request() -> None:
         'http_requests_created{handler="none",method="GET",status="2xx"} 101.0',
         'http_requests_created{handler="none",method="GET",status="4xx"} 105.0',
     ]
+
+
+@pytest.mark.parametrize(
+    ("root_path", "path", "handler"),
+    [
+        ("/x", "/openapi.json", "/openapi.json"),
+        ("/x", "/docs/", "/x/docs/"),
+        ("", "/docs/", "/docs/"),
+        ("/x", "/v1/models", "none"),
+        ("/metrics-proxy", "/openapi.json", "/openapi.json"),
+        ("/metrics-proxy", "/docs/", None),
+        ("/metrics-proxy", "/v1/models", None),
+    ],
+)
+def test_a_prefix_counts_as_in_vllm(root_path: str, path: str, handler: str | None) -> None:
+    """Known routes are named without it; what else is told or left out goes by the whole path."""
+    metrics = server_metrics()
+    metrics.http(path, "GET", 200, duration_seconds=0, request_bytes=0, response_bytes=0, root_path=root_path)
+    found = re.findall(r'^http_requests_total\{handler="(.*?)"', metrics.page().decode(), re.MULTILINE)
+    assert found == ([] if handler is None else [handler])

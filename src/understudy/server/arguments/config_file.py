@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from understudy.errors import InputError
+from understudy.server.regular_file import MAX_YAML_BYTES, read_regular
 
 
 def read_config_file(path: str) -> list[str]:
@@ -22,10 +23,9 @@ def read_config_file(path: str) -> list[str]:
 
 
 def _mapping(path: str) -> dict[Any, Any]:
+    data = read_regular(Path(path), MAX_YAML_BYTES)
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
+        content = yaml.safe_load(data.decode())
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(f"cannot read {path!r} as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):

@@ -27,13 +27,11 @@ def _runs_no_model(values: Values) -> bool:
 
 
 _IDLE_WHERE: Mapping[str, Callable[[Values], bool]] = {
-    "ssl_keyfile": _has_no_certificate,
     "ssl_ca_certs": _has_no_certificate,
     "ssl_cert_reqs": _has_no_certificate,
     "ssl_ciphers": _has_no_certificate,
     "host": _listens_on_a_path,
     "port": _listens_on_a_path,
-    "lora_modules": _has_no_adapters,
     "max_loras": _has_no_adapters,
     "generator_dataset": _reads_no_dataset,
     "generator_model": _runs_no_model,

@@ -152,6 +152,12 @@ OWN_FLAGS: tuple[Flag, ...] = (
         names=("--admin-port",), kind="port", help="the port on 127.0.0.1 for faults, crashes and the state"
     ),
     Flag(
+        names=("--enable-kv-blocks-endpoint",),
+        kind="switch",
+        default=False,
+        help="GET /kv_blocks lists all cached blocks, for routers that have missed KV events or get none",
+    ),
+    Flag(
         names=("--auth-compat",),
         kind="text",
         choices=("strict", "vllm"),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
+from understudy.server.faults.hours import FaultHours, SecondsClock
 from understudy.server.faults.plan import (
     Cut,
     Events,
@@ -52,30 +53,31 @@ NO_EVENT_FAULTS = EventFaults()
 
 
 class FaultInjector:
-    """Follows a plan; `plan` may be replaced at any time, and what has no time of its own begins then.
+    """Follows the plan of `hours`; `injected` hears the kind of each fault that happens.
 
-    `now_seconds` tells the time since the start, `injected` hears the kind of each fault that happens.
+    The plan and its two clocks are those of FaultHours.
     """
 
     def __init__(
         self,
         plan: FaultPlan,
-        now_seconds: Callable[[], float],
+        now_seconds: SecondsClock,
         injected: Callable[[str], None] = lambda _kind: None,
+        *,
+        outside_seconds: SecondsClock | None = None,
     ) -> None:
-        self._now_seconds = now_seconds
-        self.plan = plan
+        self.hours = FaultHours(plan, now_seconds, outside_seconds)
         self._injected = injected
         self._times_seen: OrderedDict[bytes, int] = OrderedDict()
 
     @property
     def plan(self) -> FaultPlan:
-        """The plan of now; every fault in it has its `at_seconds`."""
-        return self._plan
+        """The plan of now, as of `hours`."""
+        return self.hours.plan
 
     @plan.setter
     def plan(self, plan: FaultPlan) -> None:
-        self._plan = plan.set_at(self._now_seconds())
+        self.hours.plan = plan
 
     def for_request(self, body: bytes) -> RequestFaults:
         """Return what is to happen to a request."""
@@ -133,9 +135,8 @@ class FaultInjector:
         )
 
     def _holding(self, kind: type[F]) -> Iterator[tuple[int, F]]:
-        now_seconds = self._now_seconds()
         for index, fault in enumerate(self.plan.faults):
-            if isinstance(fault, kind) and fault.holds(now_seconds):
+            if isinstance(fault, kind) and self.hours.holds(fault):
                 yield index, fault
 
     def _strikes(self, rate: float, index: int, key: bytes) -> bool:

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from understudy.errors import InputError
+from understudy.server.regular_file import MAX_YAML_BYTES, read_regular
 
 Rate = Annotated[float, Meta(ge=0, le=1)]
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]
@@ -20,7 +21,7 @@ class Timed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """When a fault holds: from `at_seconds` after the start of the server, for `for_seconds` or for ever.
 
     Without `at_seconds` it holds from when its plan is set. Seconds are the engine's: with a time scale of 0.1 they pass
-    ten times faster.
+    ten times faster; of a time scale of 0 tells FaultHours.
     """
 
     at_seconds: Seconds | None = None
@@ -128,9 +129,5 @@ def parse_fault_plan(data: bytes, where: str) -> FaultPlan:
 
 
 def load_fault_plan(path: Path) -> FaultPlan:
-    """Read the plan in a file; raises InputError."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
-    return parse_fault_plan(data, str(path))
+    """Read the plan in a regular file of at most MAX_YAML_BYTES; raises InputError."""
+    return parse_fault_plan(read_regular(path, MAX_YAML_BYTES), str(path))

@@ -3,9 +3,10 @@
 from understudy.server.generate.choose import GENERATORS, make_generator
 from understudy.server.generate.constraint import Constraint, text_for
 from understudy.server.generate.constraint_error import ConstraintError
+from understudy.server.generate.hermes import CallPart, CallStream, Parsed, tool_call_text, whole_calls
 from understudy.server.generate.keyed_random import keyed_random, prompt_digest, question_key
 from understudy.server.generate.log_probabilities import (
-    TokenLogprobs,
+    DrawnLogprobs,
     logprob_of,
     logprobs_for,
     prompt_logprobs_for,
@@ -17,7 +18,6 @@ from understudy.server.generate.tool_calls import (
     Tool,
     ToolCall,
     ToolChoice,
-    tool_call_text,
     tool_calls,
 )
 from understudy.server.generate.work import MAX_WORK_UNITS, Work
@@ -26,13 +26,16 @@ __all__ = [
     "GENERATORS",
     "MAX_WORK_UNITS",
     "Answer",
+    "CallPart",
+    "CallStream",
     "Constraint",
     "ConstraintError",
+    "DrawnLogprobs",
     "Generator",
     "NamedTool",
     "OutputLength",
+    "Parsed",
     "Question",
-    "TokenLogprobs",
     "Tool",
     "ToolCall",
     "ToolChoice",
@@ -48,4 +51,5 @@ __all__ = [
     "text_for",
     "tool_call_text",
     "tool_calls",
+    "whole_calls",
 ]

@@ -21,7 +21,7 @@ _SCATTER = 0xFFF
 """Bits by which tokens beyond the vocabulary are put in an order of their own at each place."""
 
 
-class TokenLogprobs:
+class DrawnLogprobs:
     """What is told of one token: its own log probability and rank, counted from 1, and on demand the most likely tokens.
 
     These are at most the vocabulary, best first, the token itself among them where its rank is good enough. They are worked
@@ -59,7 +59,7 @@ def logprobs_for(
     vocabulary_size: int,
     *,
     greedy: bool = False,
-) -> TokenLogprobs:
+) -> DrawnLogprobs:
     """Return the log probabilities at an output position; `top_k` -1 means the whole vocabulary.
 
     With `greedy` the token is the most likely one, as at temperature 0. A shorter `top` is the beginning of a longer.
@@ -69,7 +69,7 @@ def logprobs_for(
 
 def prompt_logprobs_for(
     prompt_token_ids: Sequence[int], question_key: bytes, top_k: int, vocabulary_size: int
-) -> list[TokenLogprobs | None]:
+) -> list[DrawnLogprobs | None]:
     """Return the log probabilities of a prompt's tokens, None for the first, which follows nothing."""
     scored = [
         _logprobs(token_id, b"p%d" % position, question_key, top_k, vocabulary_size, greedy=False)
@@ -97,9 +97,9 @@ def logprob_of(
 
 def _logprobs(
     token_id: int, place: bytes, key: bytes, top_k: int, vocabulary_size: int, *, greedy: bool
-) -> TokenLogprobs:
+) -> DrawnLogprobs:
     law = _Law(place, key, vocabulary_size, greedy=greedy)
-    return TokenLogprobs(law, token_id, vocabulary_size if top_k < 0 else min(top_k, vocabulary_size))
+    return DrawnLogprobs(law, token_id, vocabulary_size if top_k < 0 else min(top_k, vocabulary_size))
 
 
 @functools.lru_cache(maxsize=4)

@@ -1,4 +1,4 @@
-"""Tool calls: whether, which, with which arguments, and the text in which a model says them."""
+"""Tool calls: whether, which and with which arguments."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -66,15 +66,3 @@ def _call(tool: Tool, rng: Random) -> ToolCall:
     with malformed_is_refused(f"parameters of {tool.name}"):
         parameters = {"properties": {}, **(tool.parameters or {}), "type": "object"}
         return ToolCall(tool.name, json_text(write_value(read_schema(parameters, Work()), rng)))
-
-
-def tool_call_text(calls: Sequence[ToolCall], tool_choice: ToolChoice) -> str:
-    """Return the text in which a model says the calls, and from which vLLM's parser `hermes` gets the very same calls.
-
-    In vLLM 0.33 that parser reads `<tool_call>` around a JSON object with name and arguments for every choice.
-    """
-    separator = "\n" if tool_choice == "auto" else ""
-    return separator.join(
-        f'<tool_call>\n{{"name": {json_text(call.name)}, "arguments": {call.arguments_json}}}\n</tool_call>'
-        for call in calls
-    )

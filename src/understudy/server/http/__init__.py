@@ -1,5 +1,6 @@
 """A hardened HTTP server around an aiohttp application: limits, API keys, CORS, and answers in Starlette's shapes."""
 
+from understudy.server.http.address import bound_socket, cannot_listen
 from understudy.server.http.answers import error_answer
 from understudy.server.http.auth import ApiKeys, auth_middleware
 from understudy.server.http.body import BODY, BodyError, read_body, read_json
@@ -16,6 +17,8 @@ __all__ = [
     "HttpLimits",
     "RunningServer",
     "auth_middleware",
+    "bound_socket",
+    "cannot_listen",
     "error_answer",
     "install_cors",
     "read_body",

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from understudy.errors import UsageError
+from understudy.server.http.address import bound_socket, cannot_listen, share
 from understudy.server.http.connection import Connection, Connections
 from understudy.server.http.entry import Entry
 from understudy.server.http.limits import DEFAULT_LIMITS, HttpLimits
@@ -61,6 +62,11 @@ class RunningServer:
         if self._listener is None:
             self._listener = await self._listen(self.port or 0)
 
+    def leave(self) -> None:
+        """Close each connection as soon as what is in work on it is answered; at once if nothing is."""
+        for connection in list(self._connections.served):
+            connection.leave()
+
     def break_connections(self) -> None:
         """Break all connections off, as a process that dies."""
         for connection in [*self._connections.served, *self._connections.refused]:
@@ -81,8 +87,7 @@ class RunningServer:
         """Accept nothing more, finish what is in work, and close; after `timeout_seconds` handlers are cancelled."""
         self._connections.is_leaving = True
         self.refuse()
-        for connection in list(self._connections.served):
-            connection.leave()
+        self.leave()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._connections.all_closed.wait(), timeout_seconds)
         await self._runner.cleanup()
@@ -122,8 +127,9 @@ async def _set_up(app: web.Application, connections: Connections) -> web.AppRunn
 async def start_server(
     app: web.Application | Handler,
     *,
-    host: str | None = None,
+    host: str = "",
     port: int = 0,
+    bound: socket.socket | None = None,
     uds: str | None = None,
     ssl_context: ssl.SSLContext | None = None,
     limits: HttpLimits = DEFAULT_LIMITS,
@@ -131,8 +137,9 @@ async def start_server(
 ) -> RunningServer:
     """Serve an application, or one handler for every path, and return once connections are accepted.
 
-    Listens on `uds`, a path, if that is given, else on `host` (None: all interfaces) and `port` (0: any that is free).
-    A handler is cancelled when its client is gone. Raises UsageError where the address cannot be had.
+    Listens on `uds`, a path, if that is given, else on `host` and `port` as of `bound_socket`; `bound` has that
+    address if it is held already, and is closed with the server. A handler is cancelled when its client is gone.
+    Raises UsageError where the address cannot be had.
     """
     if not isinstance(app, web.Application):
         handler, app = app, web.Application()
@@ -147,24 +154,30 @@ async def start_server(
     loop = asyncio.get_running_loop()
     handshake_seconds = None if ssl_context is None else limits.header_seconds
 
-    async def listen(at_port: int) -> asyncio.Server:
-        if uds is not None:
-            return await loop.create_unix_server(
-                connect, uds, ssl=ssl_context, ssl_handshake_timeout=handshake_seconds, backlog=_BACKLOG
+    async def listen_at(held: socket.socket) -> asyncio.Server:
+        share(held)
+        try:
+            return await loop.create_server(
+                connect,
+                sock=held,
+                ssl=ssl_context,
+                ssl_handshake_timeout=handshake_seconds,
+                backlog=_BACKLOG,
             )
-        return await loop.create_server(
-            connect,
-            host,
-            at_port,
-            ssl=ssl_context,
-            ssl_handshake_timeout=handshake_seconds,
-            backlog=_BACKLOG,
+        except BaseException:
+            held.close()
+            raise
+
+    async def listen(at_port: int) -> asyncio.Server:
+        if uds is None:
+            return await listen_at(bound_socket(host, at_port))
+        return await loop.create_unix_server(
+            connect, uds, ssl=ssl_context, ssl_handshake_timeout=handshake_seconds, backlog=_BACKLOG
         )
 
     try:
-        listener = await listen(port)
-    except OSError as error:
+        listener = await (listen(port) if bound is None else listen_at(bound))
+    except (OSError, OverflowError) as error:
         await runner.cleanup()
-        where = uds or f"{host or '*'}:{port}"
-        raise UsageError(f"cannot listen on {where}: {error.strerror}") from error
+        raise cannot_listen(uds or f"{host or '*'}:{port}", error) from error
     return RunningServer(runner, connections, listen=listen, listener=listener, uds=uds)

@@ -8,7 +8,6 @@ terminator with the number -1. (vllm/distributed/kv_events.py, 0.33.0)
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from itertools import count
 from typing import Any
 
 import msgspec
@@ -44,7 +43,8 @@ class KVEventPublisher:
     """Publishes one rank's batches; nothing here ever waits for a subscriber.
 
     Make it inside the event loop that calls `publish`. A subscriber that falls `hwm` batches behind loses what comes
-    until it has read some, and nobody else does; `num_overflows` counts how often that began.
+    until it has read some, and nobody else does; `num_overflows` counts how often that began. The next batch will have the
+    number `next_sequence`.
     Raises UsageError where an endpoint cannot be had.
     """
 
@@ -60,12 +60,12 @@ class KVEventPublisher:
         context: "zmq.Context[zmq.Socket[bytes]] | None" = None,
     ) -> None:
         self.rank = rank
+        self.next_sequence = 0
         self.num_overflows = 0
         self._lora_ids = {} if lora_ids is None else lora_ids
         self._int_hashes = int_hashes
         self._deliver = deliver
         self._topic = config.topic.encode()
-        self._sequence = count()
         self._kept: deque[tuple[int, bytes]] = deque(maxlen=config.buffer_steps)
         self._delayed: set[Timer] = set()
         self._loop = asyncio.get_running_loop()
@@ -89,7 +89,8 @@ class KVEventPublisher:
 
     def publish(self, timestamp_seconds: float, events: Sequence[KVCacheEvent]) -> None:
         """Send a batch of events that happened up to `timestamp_seconds`, in seconds since 1970."""
-        sequence = next(self._sequence)
+        sequence = self.next_sequence
+        self.next_sequence += 1
         maps = [event_map(event, self._lora_ids, int_hashes=self._int_hashes) for event in events]
         payload = batch_bytes(timestamp_seconds, maps, self.rank)
         self._kept.append((sequence, payload))
@@ -103,7 +104,7 @@ class KVEventPublisher:
     def start_over(self) -> None:
         """Count from 0 again and keep nothing, as a process that was started again."""
         self._drop_delayed()
-        self._sequence = count()
+        self.next_sequence = 0
         self._kept.clear()
 
     def serve_another(

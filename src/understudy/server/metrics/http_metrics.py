@@ -99,11 +99,17 @@ class HttpMetrics(FamilyCollector):
         duration_seconds: float,
         request_bytes: int,
         response_bytes: int,
+        root_path: str = "",
     ) -> None:
-        """Count a request that is over: its sizes are those of the Content-Length headers, 0 where there is none."""
-        if any(excluded in path for excluded in EXCLUDED):
+        """Count a request that is over: its sizes are those of the Content-Length headers, 0 where there is none.
+
+        `root_path` is what was taken off the path; the instrumentation knows the routes without it, and all else by
+        the whole path.
+        """
+        shown = path if (method, path) in self._known else root_path + path
+        if any(excluded in shown for excluded in EXCLUDED):
             return
-        handler = self._handler(path, method)
+        handler = shown if self._is_known(path, method) else UNKNOWN_HANDLER
         self._requests_of(handler, method, f"{status // 100}xx").value += 1
         request_sizes, response_sizes = self._sizes_of(handler)
         request_sizes.observe(request_bytes)
@@ -111,10 +117,10 @@ class HttpMetrics(FamilyCollector):
         self._all_durations.observe(duration_seconds)
         self._durations_of(handler, method).observe(duration_seconds)
 
-    def _handler(self, path: str, method: str) -> str:
-        """Return the path if it is of a known route, or would be with or without a slash at the end."""
+    def _is_known(self, path: str, method: str) -> bool:
+        """Return whether a path is of a known route, or would be with or without a slash at the end."""
         other = path.removesuffix("/") if path.endswith("/") else f"{path}/"
-        return path if not {(method, path), (method, other)}.isdisjoint(self._known) else UNKNOWN_HANDLER
+        return not {(method, path), (method, other)}.isdisjoint(self._known)
 
     def _requests_of(self, handler: str, method: str, status: str) -> Counter:
         key = handler, method, status

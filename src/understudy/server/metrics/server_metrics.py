@@ -119,10 +119,11 @@ class ServerMetrics:
         duration_seconds: float,
         request_bytes: int,
         response_bytes: int,
+        root_path: str = "",
     ) -> None:
         """Count a request that is over, stream included; vLLM's excluded paths are left out, most others go as "none".
 
-        The sizes are those of the Content-Length headers, 0 where there is none.
+        The sizes are those of the Content-Length headers, 0 where there is none; `root_path` was taken off the path.
         """
         self._http.record(
             path,
@@ -131,6 +132,7 @@ class ServerMetrics:
             duration_seconds=duration_seconds,
             request_bytes=request_bytes,
             response_bytes=response_bytes,
+            root_path=root_path,
         )
 
     def step_lag(self, lag_seconds: float) -> None:

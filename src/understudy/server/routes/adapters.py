@@ -4,16 +4,20 @@
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from understudy.errors import UsageError
+from understudy.errors import InputError, UsageError
 from understudy.server.arguments import LoRAModule
 from understudy.server.context import Adapter, ServerContext
+from understudy.server.regular_file import MAX_SETTINGS_BYTES, read_regular
 from understudy.wire.errors import ApiError, internal, not_found
 
-_MAX_CONFIG_BYTES = 1 << 20
+_HUB_ID = re.compile(r"(\b[\w\-.]{1,96}\b/)?\b[\w\-.]{1,96}\b", re.ASCII)
+"""What the hub's client takes as an id: a name, perhaps behind that of its owner. (huggingface_hub/utils/_validators.py)"""
+
 _REQUIRED_FIELDS = ("r", "lora_alpha", "target_modules")
 _UNSUPPORTED = {
     "use_dora": "vLLM does not yet support DoRA.",
@@ -24,6 +28,14 @@ _UNSUPPORTED = {
     "use_qalora": "vLLM does not support QALoRA.",
 }
 """Fields of an adapter's configuration that must not be set, and what vLLM says where they are."""
+
+_AFTER_THE_START = "alora_invocation_tokens"
+"""Before this field vLLM looks at how the weights were started."""
+
+_PLAIN_STARTS = frozenset({"gaussian", "eva", "orthogonal", "mica", "lora_ga"})
+"""Starts of the weights that leave the base model as it is."""
+
+_MODULES_TO_SAVE = frozenset({"classifier", "score"})
 
 
 class AdapterTable(dict[str, Adapter]):
@@ -114,23 +126,29 @@ def _max_rank(arguments: Mapping[str, Any]) -> int:
 
 
 def _check_files(name: str, path: str, max_rank: int) -> None:
-    """Refuse an adapter that lies here and that vLLM would not load; what is not here is taken on trust.
+    """Refuse an adapter that vLLM would not load. A Hugging Face id is taken on trust: nothing is fetched.
 
     Nothing but the configuration is read: weights are not needed.
     """
-    folder = Path(path).expanduser()
-    if not folder.exists():
+    if _is_hub_id(path) and not Path(path).exists():
         return
     try:
-        with (folder / "adapter_config.json").open("rb") as file:
-            config = json.loads(file.read(_MAX_CONFIG_BYTES))
-    except FileNotFoundError as error:
-        raise not_found(f"Loading lora {name} failed: No adapter found for {path}") from error
-    except (OSError, ValueError, RecursionError) as error:
+        folder = Path(path).expanduser() if path.startswith("~") else Path(path)
+        config = json.loads(read_regular(folder / "adapter_config.json", MAX_SETTINGS_BYTES))
+    except InputError as error:
+        cause = error.__cause__
+        if isinstance(cause, FileNotFoundError):
+            raise not_found(f"Loading lora {name} failed: No adapter found for {path}") from error
+        raise _engine_refusal(str(cause or error)) from error
+    except (ValueError, RuntimeError) as error:
         raise _engine_refusal(str(error)) from error
-    problems = _problems(config, max_rank)
-    if problems:
+    if problems := _problems(config, max_rank):
         raise _engine_refusal(" ".join(problems))
+
+
+def _is_hub_id(path: str) -> bool:
+    """Return whether a path may be the id of a repository on the Hugging Face hub, which its client would ask for."""
+    return _HUB_ID.fullmatch(path) is not None and not re.search(r"--|\.\.|\.git$", path)
 
 
 def _problems(config: object, max_rank: int) -> list[str]:
@@ -140,18 +158,49 @@ def _problems(config: object, max_rank: int) -> list[str]:
     missing = [field for field in _REQUIRED_FIELDS if field not in config]
     if missing:
         return [f"Missing required configuration fields: {{{', '.join(map(repr, missing))}}}"]
-    pattern = config.get("rank_pattern") or {}
+    rank, pattern = config["r"], config.get("rank_pattern") or {}
+    if not _is_rank(rank):
+        return [f"LoRA rank `r` must be a positive integer, got {rank}."]
     if not isinstance(pattern, dict):
         return ["rank_pattern must be a JSON object."]
-    ranks = [config["r"], *pattern.values()]
-    if not all(isinstance(rank, int) and rank > 0 for rank in ranks):
-        return [f"LoRA rank `r` must be a positive integer, got {config['r']}."]
-    problems = [text for field, text in _UNSUPPORTED.items() if config.get(field)]
-    if max(ranks) > max_rank:
-        problems.append(f"LoRA rank {max(ranks)} is greater than max_lora_rank {max_rank}.")
-    if config.get("bias", "none") != "none":
-        problems.append("Adapter bias is not supported.")
-    return problems
+    for key, value in pattern.items():
+        if not _is_rank(value):
+            return [f"LoRA rank for `{key}` in `rank_pattern` must be a positive integer, got {value}."]
+    highest = max([rank, *pattern.values()])
+    return [
+        *_unsupported(config),
+        *([f"LoRA rank {highest} is greater than max_lora_rank {max_rank}."] if highest > max_rank else []),
+        *(["Adapter bias is not supported."] if config.get("bias", "none") != "none" else []),
+    ]
+
+
+def _is_rank(value: object) -> bool:
+    return isinstance(value, int) and value > 0
+
+
+def _unsupported(config: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what vLLM says of the features that it does not have, in its order."""
+    saved = config.get("modules_to_save")
+    others = [each for each in saved if each not in _MODULES_TO_SAVE] if isinstance(saved, list) else []
+    if others:
+        yield (
+            'vLLM only supports modules_to_save being either None or ["classifier", "score"] for classification '
+            f"models. Unsupported modules_to_save: {others}"
+        )
+    for field, text in _UNSUPPORTED.items():
+        if field == _AFTER_THE_START and not _is_plain_start(config.get("init_lora_weights", True)):
+            yield (
+                f"vLLM does not support init_lora_weights={config['init_lora_weights']!r}. Inits such as PiSSA, OLoRA, "
+                "CorDA and LoftQ modify the base model weights when PEFT loads the adapter. Convert it to a regular LoRA "
+                "adapter with PEFT's path_initial_model_for_weight_conversion, or set init_lora_weights to true if the "
+                "served base model already contains the modified weights."
+            )
+        if config.get(field):
+            yield text
+
+
+def _is_plain_start(init: object) -> bool:
+    return not isinstance(init, str) or init.lower() in _PLAIN_STARTS
 
 
 def _invalid(message: str) -> ApiError:

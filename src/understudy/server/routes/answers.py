@@ -17,7 +17,7 @@ def json_answer(content: object, status: int = 200) -> web.Response:
     return web.Response(body=compact_json(content), status=status, content_type=_JSON)
 
 
-def error_answer(error: ApiError) -> web.Response:
+def api_error_answer(error: ApiError) -> web.Response:
     """Return the answer that tells of an error."""
     return web.Response(body=error.body, status=error.status, content_type=_JSON)
 
@@ -38,6 +38,6 @@ def _answering_errors(handler: Handler) -> Handler:
         try:
             return await handler(request)
         except ApiError as error:
-            return error_answer(error)
+            return api_error_answer(error)
 
     return answer

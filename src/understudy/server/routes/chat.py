@@ -3,107 +3,55 @@
 (vllm/entrypoints/openai/chat_completion/serving.py, 0.33.0)
 """
 
-import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from aiohttp import web
 
-from understudy.server.context import ServerContext, context_of
-from understudy.server.http import DEFAULT_LIMITS, read_json
-from understudy.server.orders import AnswerPlan, OrderedSample, PromptInput, orders_of, take_long
-from understudy.server.positions import Positions
-from understudy.server.prompts import encode_text, last_user_text, render_chat
+from understudy.server.context import ServerContext
+from understudy.server.generate import NamedTool, Parsed, Tool, ToolCall, ToolChoice
+from understudy.server.orders import PromptInput
+from understudy.server.power import PAUSED_KIND
+from understudy.server.prompts import encode_text, last_user_text
 from understudy.server.routes.answers import post
-from understudy.server.routes.generation import (
-    GenerationJob,
-    UsageRules,
-    check_queue,
-    given_id,
-    injected_faults,
-    priority_of,
-    rank_of,
-    request_id_of,
-    respond,
-    times_of,
-    total_usage,
-    weight_version_of,
-    weight_versions,
-)
+from understudy.server.routes.generation import respond
+from understudy.server.routes.incoming import Incoming, incoming
+from understudy.server.routes.rendering import rendered
+from understudy.server.routes.reply import Asked, Reply, UsageRules, head_of, weight_versions
 from understudy.server.sample import Generation, Sample
-from understudy.server.says import ToolPlan, texts_to_say, tools_to_call
+from understudy.server.says import ToolUse
 from understudy.server.streamed_answer import Growth
+from understudy.server.tool_reader import ToolReader, new_call_id
+from understudy.wire.answers import ChoiceEnd
 from understudy.wire.chat import ChatRequest, chat_sampling, forwarded_token_ids, parse_chat
 from understudy.wire.chat_answers import (
     ChatChoice,
     ChatChunks,
-    ToolCall,
+    ChatToolCall,
     chat_body,
+    chat_usage_event,
     content_delta,
     tool_call_more,
     tool_call_start,
 )
-from understudy.wire.completion_answers import AnswerHead, chat_usage_event
-from understudy.wire.conversation import check_continuation, conversation
+from understudy.wire.errors import ApiError
 from understudy.wire.logprobs import chat_logprobs, prompt_logprobs
 from understudy.wire.messages import Conversation
-from understudy.wire.sampling import Sampling, check_for_model, check_prompt
-from understudy.wire.served_model import answering_name
 from understudy.wire.sse import DONE
+from understudy.wire.tools import NamedToolChoice
 from understudy.wire.usage import Usage
 
 
 async def chat_completions(request: web.Request) -> web.StreamResponse:
     """Answer a conversation."""
-    context = context_of(request)
-    arrival_ns = context.frontend.clock.now_ns()
-    body = await read_json(request, DEFAULT_LIMITS)
-    faults = injected_faults(context, body)
-    limits = context.limits
-    wanted = parse_chat(body, limits, request.headers.get("Content-Type", ""))
-    check_queue(context, wanted.num_choices)
-    messages, prompt = await _prompt(context, wanted)
+    arrived = await incoming(request)
+    limits = arrived.limits
+    wanted = parse_chat(arrived.body, limits, arrived.content_type)
+    arrived.check_queue(wanted.num_choices)
+    messages, prompt = await _prompt(arrived.context, wanted)
     sampling = chat_sampling(wanted, len(prompt.token_ids), limits)
-    request_id = request_id_of(request, "chatcmpl-", given_id(wanted))
-    answer = _Chat(
-        context,
-        wanted,
-        messages,
-        prompt,
-        sampling,
-        request_id=request_id,
-        weight_version=weight_version_of(request, wanted),
-    )
-
-    def orders() -> Sequence[OrderedSample]:
-        check_for_model(sampling, limits)
-        check_prompt(prompt.token_ids, sampling, limits)
-        tools = tools_to_call(context, wanted, sampling, prompt.token_ids)
-        says = [each.text for each in tools] or texts_to_say(context, sampling, prompt.token_ids)
-        plan = AnswerPlan(
-            model=answer.head.model,
-            priority=priority_of(request, wanted.priority),
-            cache_salt=wanted.cache_salt,
-            limits_itself=wanted.wanted_max_tokens is not None,
-            says=says,
-        )
-        samples = orders_of(context, prompt, sampling, plan, prompt_id=request_id)
-        answer.ordered(samples, tools)
-        return samples
-
-    job = GenerationJob(
-        request_id=request_id,
-        arrival_ns=arrival_ns,
-        orders=orders,
-        body=answer.whole,
-        writer=answer,
-        error_event=lambda error: error.chat_event + DONE,
-        is_streamed=bool(wanted.stream),
-        orders_take_long=bool(wanted.tools) or take_long(sampling, len(prompt.token_ids)),
-        body_takes_long=sampling.logprobs is not None or sampling.prompt_logprobs is not None,
-        rank=rank_of(request),
-    )
-    return await respond(request, context, job, faults)
+    return await respond(arrived, _Chat(arrived, wanted, messages, Asked(prompt, sampling)))
 
 
 async def _prompt(context: ServerContext, wanted: ChatRequest) -> tuple[Conversation, PromptInput]:
@@ -113,25 +61,12 @@ async def _prompt(context: ServerContext, wanted: ChatRequest) -> tuple[Conversa
     forwarded = forwarded_token_ids(wanted, limits)
     if forwarded is not None:
         return [], PromptInput(token_ids=rules.fitted(forwarded, is_text=False))
-    messages = conversation(wanted.messages, limits)
-    check_continuation(
-        continue_final_message=wanted.continue_final_message,
-        add_generation_prompt=wanted.add_generation_prompt,
-    )
-    kwargs = dict(wanted.chat_template_kwargs or {})
+    kwargs: dict[str, Any] = {}
     if wanted.documents is not None:
         kwargs["documents"] = wanted.documents
     if wanted.reasoning_effort is not None:
         kwargs["reasoning_effort"] = wanted.reasoning_effort
-    text = render_chat(
-        context,
-        messages,
-        add_generation_prompt=wanted.add_generation_prompt,
-        continue_final_message=wanted.continue_final_message,
-        tools=None if wanted.tools is None else [tool.template_fields for tool in wanted.tools],
-        chat_template=wanted.chat_template,
-        kwargs=kwargs,
-    )
+    messages, text = rendered(context, wanted, kwargs)
     token_ids = await encode_text(
         context, rules.checked_text(text), add_special_tokens=wanted.add_special_tokens
     )
@@ -142,98 +77,89 @@ async def _prompt(context: ServerContext, wanted: ChatRequest) -> tuple[Conversa
     )
 
 
-class _Chat:
+def _tool_use(wanted: ChatRequest) -> ToolUse:
+    match wanted.tool_choice:
+        case NamedToolChoice(function=function):
+            choice: ToolChoice = NamedTool(function.name)
+        case None:
+            choice = "none"
+        case word:
+            choice = word
+    tools = [Tool(tool.function.name, tool.function.parameters) for tool in wanted.tools or ()]
+    return ToolUse(tools, choice, parallel=wanted.parallel_tool_calls is not False)
+
+
+class _Chat(Reply):
     """One request's answer, whole or in events."""
 
-    def __init__(
-        self,
-        context: ServerContext,
-        wanted: ChatRequest,
-        messages: Conversation,
-        prompt: PromptInput,
-        sampling: Sampling,
-        *,
-        request_id: str,
-        weight_version: str | None,
-    ) -> None:
-        self.head = AnswerHead(
-            request_id,
-            int(time.time()),
-            answering_name(wanted.model, context.limits),
-            context.system_fingerprint,
+    tells_created_tokens = True
+
+    def __init__(self, arrived: Incoming, wanted: ChatRequest, messages: Conversation, asked: Asked) -> None:
+        context, num_choices, use = arrived.context, asked.sampling.n, _tool_use(wanted)
+        super().__init__(
+            arrived,
+            wanted,
+            head_of(arrived, wanted.model, arrived.answer_id("chatcmpl-", wanted), is_signed=True),
+            [asked],
+            usage=UsageRules.of(context, wanted.stream_options),
+            use=use,
+            limits_itself=wanted.wanted_max_tokens is not None,
         )
-        self.samples: list[OrderedSample] = []
-        self._context = context
         self._wanted = wanted
         self._messages = messages
-        self._prompt = prompt
-        self._sampling = sampling
-        self._tools: Sequence[ToolPlan] = ()
-        options = wanted.stream_options
-        self._usage = UsageRules.of(
-            context,
-            include=bool(options and options.include_usage),
-            continuous=bool(options and options.continuous_usage_stats),
-        )
-        as_ids = wanted.return_tokens_as_token_ids
-        self._as_token_ids = context.arguments["return_tokens_as_token_ids"] if as_ids is None else as_ids
+        self._prompt = asked.prompt
+        self._sampling = asked.sampling
+        self._readers = [
+            ToolReader(use, context.metrics, "chat_completions") if use.is_possible else None
+            for _ in range(num_choices)
+        ]
+        self._as_token_ids = self._shows_ids(is_wanted=wanted.return_tokens_as_token_ids)
         self._tells_only_text = (
             not wanted.logprobs and not wanted.return_token_ids and not self._usage.in_every_event
         )
-        self._chunks = [ChatChunks(self.head, index) for index in range(sampling.n)]
-        self._told = [0] * sampling.n
-        self._calls: list[_CallStream | None] = []
+        self._chunks = [ChatChunks(self.head, index) for index in range(num_choices)]
+        self._told = [0] * num_choices
         self._has_begun = False
-        self._weight_version = weight_version
-
-    def ordered(self, samples: list[OrderedSample], tools: Sequence[ToolPlan]) -> None:
-        """Take what was asked of the engine, and the tool calls of each sample if there may be any."""
-        self.samples = samples
-        self._tools = tools
-        self._calls = [None if plan.text is None else _CallStream(plan) for plan in tools]
+        self._weight_version = arrived.weight_version(is_wanted=wanted.return_weight_versions)
 
     # -- whole ---------------------------------------------------------------------------------------------
 
     def whole(self, generation: Generation) -> bytes:
         """Return the whole answer."""
         wanted = self._wanted
-        usage = total_usage(
-            generation,
-            self._sampling.n,
-            self._usage,
-            told_by=0,
-            block_size=self._context.engine_config.block_size,
-        )
         told_prompt = None
         if self._sampling.prompt_logprobs is not None:
             told_prompt = prompt_logprobs(self._positions(0).of_prompt(self._prompt.token_ids))
         return chat_body(
             self.head,
             [self._choice(sample) for sample in generation.samples],
-            usage,
+            self._total(generation),
             prompt_logprobs=told_prompt,
             prompt_token_ids=self._prompt.token_ids if wanted.return_token_ids else None,
             prompt_text=self._prompt.text if wanted.return_prompt_text else None,
-            metrics=times_of(generation.samples[0]) if self._tells_times else None,
+            metrics=self._times(generation),
+            encode_body=self._encode_body,
         )
 
     def _choice(self, sample: Sample) -> ChatChoice:
         wanted = self._wanted
         assert sample.order.text is not None, "chats have text"
         text, token_ids = sample.order.text.text, list(sample.output_token_ids)
-        calls: Sequence[ToolCall] = ()
-        finish_reason = sample.finish_reason
         content: str | None = text
-        if self._tools:
-            content, calls, finish_reason = self._tools[sample.order.index].parsed(text, finish_reason)
-            self._count_parsed(is_streaming=False, is_tool_called=bool(calls))
+        finish_reason = sample.finish_reason
+        calls: Sequence[ToolCall] = ()
+        if (reader := self._readers[sample.order.index]) is not None:
+            content, calls = reader.whole(text)
+            finish_reason = reader.finish_reason(finish_reason or "stop")
+            if self._use.is_forced:
+                content = content or ""
         if wanted.echo:
             content = self._echo() + (content or "")
         return ChatChoice(
             content=content,
             finish_reason=finish_reason,
             role=self._role,
-            tool_calls=calls,
+            tool_calls=[ChatToolCall(new_call_id(), call.name, call.arguments_json) for call in calls],
             stop_reason=sample.stop_reason,
             logprobs=self._logprobs(sample.order.index, token_ids, 0),
             token_ids=token_ids if wanted.return_token_ids else None,
@@ -272,61 +198,49 @@ class _Chat:
         chunks = self._chunks[index]
         first_position = self._told[index]
         self._told[index] += len(growth.token_ids)
-        if self._tells_only_text and not self._calls and sample.finish_reason is None:
+        reader = self._readers[index]
+        if self._tells_only_text and reader is None and growth.text and sample.finish_reason is None:
             return chunks.text(growth.text)
+        delta = self._delta(growth, reader, is_first=not first_position)
         logprobs = self._logprobs(index, growth.token_ids, first_position)
         token_ids = growth.token_ids if wanted.return_token_ids else None
         usage = None
         if self._usage.in_every_event:
             usage = Usage(len(self._prompt.token_ids), self._told[index])
         finish_reason = sample.finish_reason
-        calls = self._calls[index] if self._calls else None
-        if calls is None:
-            if self._tools:
-                self._count_parsed(is_streaming=True, is_tool_called=False)
-            if finish_reason is None:
-                return chunks.text(growth.text, logprobs=logprobs, token_ids=token_ids, usage=usage)
-            delta = content_delta(growth.text) if growth.token_ids or first_position else {}
-        else:
-            delta = calls.delta(growth.text)
-            self._count_parsed(is_streaming=True, is_tool_called=bool(delta))
-            if finish_reason is None:
-                if not delta and logprobs is None and token_ids is None:
-                    return b""
-                return chunks.delta(delta, logprobs=logprobs, token_ids=token_ids, usage=usage)
-            finish_reason = calls.finish_reason(finish_reason)
-        return chunks.last(
-            delta,
-            finish_reason,
-            stop_reason=sample.stop_reason,
-            logprobs=logprobs,
-            token_ids=token_ids,
-            weight_versions=weight_versions(self._weight_version, sample),
-            usage=usage,
-            has_usage_chunk=self._usage.in_last_event,
+        if finish_reason is None:
+            if delta is None and logprobs is None and token_ids is None:
+                return b""
+            return chunks.delta(delta or {}, logprobs=logprobs, token_ids=token_ids, usage=usage)
+        end = ChoiceEnd(
+            finish_reason if reader is None else reader.finish_reason(finish_reason),
+            sample.stop_reason,
+            weight_versions(self._weight_version, sample),
+            self._usage.in_last_event,
         )
+        return chunks.last(delta or {}, end, logprobs=logprobs, token_ids=token_ids, usage=usage)
+
+    def _delta(self, growth: Growth, reader: ToolReader | None, *, is_first: bool) -> dict[str, Any] | None:
+        """Return what is new of a message, None where there is nothing to tell."""
+        if is_first and not growth.token_ids:
+            return {}
+        if reader is None:
+            is_hidden = not growth.text and self._limits.parses_tool_calls
+            return None if is_hidden else content_delta(growth.text)
+        parsed = reader.grow(growth.text, is_last=growth.sample.finish_reason is not None)
+        return None if parsed is None else message_delta(parsed)
 
     def end(self, generation: Generation) -> bytes:
         """Return the event with the usage, if it is wanted, and the last one."""
-        if not self._usage.in_last_event:
-            return DONE
-        usage = total_usage(
-            generation,
-            self._sampling.n,
-            self._usage,
-            told_by=0,
-            block_size=self._context.engine_config.block_size,
-        )
-        times = times_of(generation.samples[0]) if self._tells_times else None
-        return chat_usage_event(self.head, usage, times) + DONE
+        return self._last_events(generation, partial(chat_usage_event, self.head))
+
+    def error_event(self, error: ApiError) -> bytes:
+        """Return what tells of an error in a stream and ends it: as in vLLM a pause is an internal error there."""
+        if error.kind == PAUSED_KIND:
+            error = ApiError(error.message, status=error.status, kind="InternalServerError")
+        return error.chat_event + DONE
 
     # -- parts ---------------------------------------------------------------------------------------------
-
-    def _count_parsed(self, *, is_streaming: bool, is_tool_called: bool) -> None:
-        """Count that vLLM's tool parser would have looked at a choice, or at what is new of one."""
-        self._context.metrics.tool_parsed(
-            "chat_completions", is_streaming=is_streaming, is_tool_called=is_tool_called
-        )
 
     @property
     def _role(self) -> str:
@@ -334,19 +248,9 @@ class _Chat:
             return str(self._context.arguments["response_role"])
         return str(self._messages[-1]["role"])
 
-    @property
-    def _tells_times(self) -> bool:
-        return bool(self._context.arguments["enable_per_request_metrics"]) and self._sampling.n == 1
-
     def _echo(self) -> str:
         last = self._messages[-1] if self._messages else None
         return str(last["content"] or "") if last is not None and last["role"] == self._role else ""
-
-    def _positions(self, index: int) -> Positions:
-        context = self._context
-        return Positions(
-            context.tokenizer, context.limits.vocabulary_size, self._sampling, self.samples[index].key
-        )
 
     def _logprobs(self, index: int, token_ids: Sequence[int], first_position: int) -> dict[str, Any] | None:
         wanted = self._wanted
@@ -360,31 +264,15 @@ class _Chat:
         )
 
 
-class _CallStream:
-    """Turns the raw text of tool calls, as it grows, into deltas: a call's name when it is known, then its arguments."""
-
-    def __init__(self, plan: ToolPlan) -> None:
-        self._plan = plan
-        self._text = ""
-        self._num_told = [-1] * len(plan.calls)
-
-    def delta(self, text: str) -> dict[str, Any]:
-        """Return what is new of the message."""
-        self._text += text
-        _, shown = self._plan.shown(self._text)
-        calls: list[dict[str, Any]] = []
-        for index, (call, arguments) in enumerate(zip(self._plan.calls, shown, strict=False)):
-            start = self._num_told[index]
-            if start < 0:
-                calls.append(tool_call_start(index, call.id, call.name, arguments))
-            elif len(arguments) > start:
-                calls.append(tool_call_more(index, arguments[start:]))
-            self._num_told[index] = len(arguments)
-        return content_delta(tool_calls=calls)
-
-    def finish_reason(self, finish_reason: str) -> str:
-        """Return the reason to tell, given the engine's."""
-        return self._plan.finish_reason(finish_reason)
+def message_delta(parsed: Parsed) -> dict[str, Any]:
+    """Return what is new of a message in which calls are looked for; every call gets a number when its name is told."""
+    calls = [
+        tool_call_more(part.index, part.arguments or "")
+        if part.name is None
+        else tool_call_start(part.index, new_call_id(), part.name, part.arguments)
+        for part in parsed.calls
+    ]
+    return {"content": parsed.content} | content_delta(tool_calls=calls)
 
 
 ROUTES: tuple[web.RouteDef, ...] = (post("/v1/chat/completions", chat_completions),)

@@ -51,7 +51,7 @@ async def read_document(request: web.Request, shape: type[Fields]) -> Fields:
     )
 
 
-async def read_json(request: web.Request, invalid: str) -> Any:
+async def read_loose_json(request: web.Request, invalid: str) -> Any:
     """Return a body as JSON, whatever its content type; what is none is refused with the message `invalid`.
 
     `{error}` in it stands for what is wrong.

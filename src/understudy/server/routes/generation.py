@@ -1,240 +1,143 @@
-"""What completions and chats share: from a prepared request to its answer, whole or streamed.
-
-(vllm/entrypoints/generate/base/serving.py, 0.33.0)
-"""
+"""From a request whose answer is prepared to the answer, whole or streamed."""
 
 import asyncio
 import logging
-import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 from aiohttp import web
-from pydantic import BaseModel
 
-from understudy.server.context import ServerContext
 from understudy.server.engine_clock import NS_PER_SECOND
 from understudy.server.event_stream import EventStream
-from understudy.server.faults import RequestFaults
 from understudy.server.frontend import EngineDiedError, QueueFullError
-from understudy.server.orders import OrderedSample
-from understudy.server.power import POWER, PausedError
+from understudy.server.power import PAUSED_KIND, POWER, PausedError
+from understudy.server.routes.incoming import Incoming, queue_full
 from understudy.server.routes.info import SERVER_LOAD
-from understudy.server.routes.weights import WEIGHTS
-from understudy.server.sample import Generation, Sample
-from understudy.server.streamed_answer import EventWriter, StreamedAnswer
-from understudy.wire.chat import ChatRequest
-from understudy.wire.completions import CompletionRequest
-from understudy.wire.errors import ApiError, internal, overloaded, refusal
-from understudy.wire.usage import RequestMetrics, Usage, request_metrics
+from understudy.server.routes.reply import Reply
+from understudy.server.sample import Generation
+from understudy.server.streamed_answer import StreamedAnswer
+from understudy.wire.errors import ApiError, internal, refusal
 
 _log = logging.getLogger(__name__)
 
 JSON_HEADERS = {"Content-Type": "application/json"}
 STREAM_HEADERS = {"Content-Type": "text/event-stream; charset=utf-8"}
 
-_QUEUE_FULL = {
-    "max_num_queued_reqs": "The engine is currently busy and cannot accept new requests. Please try again later or on"
-    " a different instance.",
-    "max_num_queued_tokens": "The engine has reached its prefill token backlog limit. Please try again later or on a"
-    " different instance.",
-}
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GenerationJob:
-    """A request that has passed every check that can be made before an engine sees it.
-
-    `orders` makes those that vLLM makes when the engine takes it, and may raise ApiError. `body` builds a whole answer,
-    `error_event` what tells of an error in a stream and ends it, `opening` what a stream has before any token.
-    `orders` and `body` are made in a thread where they may take long, so that steps are not held up.
-    """
-
-    request_id: str
-    arrival_ns: int
-    orders: Callable[[], Sequence[OrderedSample]]
-    body: Callable[[Generation], bytes]
-    writer: EventWriter
-    error_event: Callable[[ApiError], bytes]
-    is_streamed: bool
-    orders_take_long: bool
-    body_takes_long: bool
-    rank: int | None
-    opening: Callable[[], bytes] = bytes
-
-
-def given_id(wanted: BaseModel) -> str | None:
-    """Return the id that a body gives, an empty one too; None if it gives none."""
-    return wanted.request_id if "request_id" in wanted.model_fields_set else None  # type: ignore[attr-defined] # all have it
-
-
-def request_id_of(request: web.Request, prefix: str, given: str | None) -> str:
-    """Return the id of an answer: from the header, from the body, or at random."""
-    own = request.headers.get("X-Request-Id", given)
-    return prefix + (secrets.token_hex(8) if own is None else own)
-
-
-def weight_version_of(request: web.Request, wanted: CompletionRequest | ChatRequest) -> str | None:
-    """Return the version of the weights, where the request asks for it."""
-    return request.app[WEIGHTS].version if wanted.return_weight_versions else None
-
-
-def weight_versions(version: str | None, sample: Sample) -> list[dict[str, Any]] | None:
-    """Return which tokens of an answer the weights of which version made: ours never change in between."""
-    return None if version is None else [{"version": version, "start": 0, "end": sample.num_generated}]
-
-
-def priority_of(request: web.Request, given: int) -> int:
-    """Return the urgency of a request; a header that is no number does not count."""
-    try:
-        return int(request.headers["X-Vllm-Priority"])
-    except (KeyError, ValueError):
-        return given
-
-
-def rank_of(request: web.Request) -> int | None:
-    """Return the data-parallel rank that a header asks for; one that is no number does not count."""
-    try:
-        return int(request.headers["X-data-parallel-rank"])
-    except (KeyError, ValueError):
-        return None
-
-
-def check_queue(context: ServerContext, num_samples: int) -> None:
-    """Raise ApiError where the engine is dead, or a limit of the queue would be exceeded."""
-    try:
-        context.frontend.check_admission(num_samples)
-    except EngineDiedError as error:
-        raise internal(str(error)) from None
-    except QueueFullError as error:
-        raise overloaded(_QUEUE_FULL[error.limit]) from None
-
-
-def injected_faults(context: ServerContext, body: bytes) -> RequestFaults:
-    """Return what is to go wrong with a request; raises ApiError where it is to be refused."""
-    faults = context.faults.for_request(body)
-    if faults.error_status is not None:
-        raise ApiError("injected fault", status=faults.error_status, kind="InjectedFault")
-    return faults
-
-
-async def respond(
-    request: web.Request, context: ServerContext, job: GenerationJob, faults: RequestFaults
-) -> web.StreamResponse:
+async def respond(arrived: Incoming, reply: Reply) -> web.StreamResponse:
     """Generate and answer. Ends the work when the client leaves."""
-    with request.app[SERVER_LOAD].tracked():
-        if job.is_streamed:
-            return await _stream(request, context, job, faults)
-        return await _answer(request, context, job, faults)
+    with arrived.request.app[SERVER_LOAD].tracked():
+        if reply.is_streamed:
+            return await _stream(arrived, reply)
+        return await _answer(arrived, reply)
 
 
-async def _answer(
-    request: web.Request, context: ServerContext, job: GenerationJob, faults: RequestFaults
-) -> web.StreamResponse:
+async def _answer(arrived: Incoming, reply: Reply) -> web.StreamResponse:
+    frontend, arguments = arrived.context.frontend, arrived.context.arguments
     generation: Generation | None = None
     try:
-        generation = await _start(request, context, job)
+        generation = await _start(arrived, reply)
         await generation.done
     except EngineDiedError as error:
         raise internal(str(error)) from error
     finally:
         if generation is not None:
-            context.frontend.abort(generation)
-    if faults.stall is not None or faults.cut is not None:
-        await _hold_up(request, context, faults, generation)
-    headers = dict(JSON_HEADERS) | load_headers(request, context)
-    if context.arguments["simulated_time_headers"]:
+            frontend.abort(generation)
+    await _hold_up(arrived, generation)
+    headers = dict(JSON_HEADERS) | load_headers(arrived)
+    if arguments["simulated_time_headers"]:
         headers |= simulated_times(generation)
-    if job.body_takes_long:
-        body = await asyncio.get_running_loop().run_in_executor(None, job.body, generation)
+    if reply.whole_takes_long:
+        body = await asyncio.get_running_loop().run_in_executor(None, reply.whole, generation)
     else:
-        body = job.body(generation)
+        body = reply.whole(generation)
     generation.release()
     return web.Response(body=body, headers=headers)
 
 
-async def _stream(
-    request: web.Request, context: ServerContext, job: GenerationJob, faults: RequestFaults
-) -> web.StreamResponse:
-    clock = context.frontend.clock
-    stream = EventStream(request, gathers=not clock.waits)
+async def _stream(arrived: Incoming, reply: Reply) -> web.StreamResponse:
+    frontend, arguments, faults = arrived.context.frontend, arrived.context.arguments, arrived.faults
+    clock = frontend.clock
+    stream = EventStream(arrived.request, gathers=not clock.waits)
     await stream.start(STREAM_HEADERS)
-    stream.send(job.opening())
+    stream.send(reply.opening())
     answer = StreamedAnswer(
         stream,
-        job.writer,
+        reply,
         faults,
         call_after=lambda seconds, release: clock.call_after(round(seconds * NS_PER_SECOND), release),
     )
     generation: Generation | None = None
+    failure: ApiError | None = None
     try:
-        generation = await _start(request, context, job, answer)
-        is_whole = await answer.wait(generation, context.arguments["sse_keep_alive_interval"])
+        generation = await _start(arrived, reply, answer)
+        is_whole = await answer.wait(generation, arguments["sse_keep_alive_interval"])
         if not is_whole and faults.cut is not None and not faults.cut.done:
             stream.cut()
             return stream.response
         if is_whole:
-            if context.arguments["simulated_time_headers"]:
+            if arguments["simulated_time_headers"]:
                 times = simulated_times(generation).items()
                 stream.send(b"".join(f": {name}: {value}\n".encode() for name, value in times) + b"\n")
-            stream.send(job.writer.end(generation))
+            stream.send(reply.end(generation))
     except ApiError as error:
-        stream.send(job.error_event(error))
+        failure = error
     except EngineDiedError as error:
-        stream.send(job.error_event(internal(str(error))))
+        failure = internal(str(error))
     except Exception:  # noqa: BLE001 - the status is sent: only an event can tell of it
-        _log.exception("Internal error in the answer %r", job.request_id)
-        stream.send(job.error_event(internal()))
+        _log.exception("Internal error in the answer %r", reply.head.id)
+        failure = internal()
     finally:
         if generation is not None:
-            context.frontend.abort(generation)
+            frontend.abort(generation)
             generation.release()
+    if failure is not None:
+        event = reply.error_event(failure)
+        if not event:
+            stream.break_off()
+            return stream.response
+        stream.send(event)
     return await stream.end()
 
 
-async def _start(
-    request: web.Request, context: ServerContext, job: GenerationJob, answer: StreamedAnswer | None = None
-) -> Generation:
-    rank, num_ranks = job.rank, context.frontend.num_ranks
+async def _start(arrived: Incoming, reply: Reply, answer: StreamedAnswer | None = None) -> Generation:
+    frontend, rank = arrived.context.frontend, arrived.rank
     try:
-        request.app[POWER].check_accepts()
+        arrived.request.app[POWER].check_accepts()
     except PausedError as error:
-        raise ApiError(str(error), status=503, kind="ServiceUnavailableError") from None
-    if job.orders_take_long:
-        ordered = await asyncio.get_running_loop().run_in_executor(None, job.orders)
+        raise ApiError(str(error), status=503, kind=PAUSED_KIND) from None
+    if reply.orders_take_long:
+        ordered = await asyncio.get_running_loop().run_in_executor(None, reply.orders)
     else:
-        ordered = job.orders()
+        ordered = reply.orders()
     orders = [sample.order for sample in ordered]
-    if rank is not None and not 0 <= rank < num_ranks:
-        raise refusal(f"data_parallel_rank {rank} is out of range [0, {num_ranks}).")
+    if rank is not None and not 0 <= rank < frontend.num_ranks:
+        raise refusal(f"data_parallel_rank {rank} is out of range [0, {frontend.num_ranks}).")
     try:
-        return context.frontend.start(job.request_id, job.arrival_ns, orders, answer, rank=rank)
+        return frontend.start(reply.head.id, arrived.arrival_ns, orders, answer, rank=rank)
     except QueueFullError as error:
-        raise overloaded(_QUEUE_FULL[error.limit]) from None
+        raise queue_full(error) from None
 
 
-async def _hold_up(
-    request: web.Request, context: ServerContext, faults: RequestFaults, generation: Generation
-) -> None:
+async def _hold_up(arrived: Incoming, generation: Generation) -> None:
     """Let a whole answer that is long enough stand still, or break its connection; it has no early [DONE]."""
+    stall, cut, transport = arrived.faults.stall, arrived.faults.cut, arrived.request.transport
     num_tokens = sum(sample.num_generated for sample in generation.samples)
-    stall, cut = faults.stall, faults.cut
     if stall is not None and num_tokens >= stall.after_tokens:
         released = asyncio.Event()
         if stall.stall_seconds is not None:
-            context.frontend.clock.call_after(round(stall.stall_seconds * NS_PER_SECOND), released.set)
+            clock = arrived.context.frontend.clock
+            clock.call_after(round(stall.stall_seconds * NS_PER_SECOND), released.set)
         await released.wait()
-    if cut is not None and not cut.done and num_tokens >= cut.after_tokens and request.transport is not None:
-        request.transport.abort()
+    if cut is not None and not cut.done and num_tokens >= cut.after_tokens and transport is not None:
+        transport.abort()
 
 
-def load_headers(request: web.Request, context: ServerContext) -> dict[str, str]:
+def load_headers(arrived: Incoming) -> dict[str, str]:
     """Return the load report that a header asks for, as TEXT or JSON; nothing for other formats."""
-    wanted = request.headers.get("endpoint-load-metrics-format", "").lower()
+    wanted = arrived.request.headers.get("endpoint-load-metrics-format", "").lower()
     if wanted not in {"text", "json"}:
         return {}
-    gauges = context.frontend.gauges()[0]
+    gauges = arrived.context.frontend.gauges()[0]
     figures = {"num_requests_waiting": float(gauges.waiting), "kv_cache_usage_perc": gauges.kv_usage}
     if wanted == "text":
         listed = ", ".join(f"named_metrics.{name}={value}" for name, value in figures.items())
@@ -260,58 +163,3 @@ def simulated_times(generation: Generation) -> Mapping[str, str]:
             [sample.last_token_ns for sample in generation.samples], max
         ),
     }
-
-
-# -- what answers tell besides the text --------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class UsageRules:
-    """What a request and the server say about telling token counts."""
-
-    in_last_event: bool
-    in_every_event: bool
-    with_details: bool
-
-    @classmethod
-    def of(cls, context: ServerContext, *, include: bool, continuous: bool) -> "UsageRules":
-        """Return the rules for a stream whose options ask for it."""
-        forced = bool(context.arguments["enable_force_include_usage"])
-        wanted = include or forced
-        details = bool(context.arguments["enable_prompt_tokens_details"])
-        return cls(wanted, wanted and (continuous or forced), details)
-
-
-def total_usage(
-    generation: Generation,
-    samples_per_prompt: int,
-    rules: UsageRules,
-    *,
-    told_by: int,
-    block_size: int | None = None,
-) -> Usage:
-    """Return the token counts of all samples, each prompt once.
-
-    `told_by` is the index of the sample whose cached tokens are told. `block_size` is given where the tokens that the
-    request added to the cache are told too.
-    """
-    samples = generation.samples
-    prompt_tokens = sum(sample.request.num_prompt_tokens for sample in samples[::samples_per_prompt])
-    completion_tokens = sum(sample.num_generated for sample in samples)
-    if not rules.with_details:
-        return Usage(prompt_tokens, completion_tokens)
-    request = samples[told_by].request
-    cached = request.num_cached_tokens or 0
-    created = None
-    if block_size is not None:
-        created = max(0, request.num_prompt_tokens // block_size * block_size - cached)
-    return Usage(prompt_tokens, completion_tokens, cached, created)
-
-
-def times_of(sample: Sample) -> RequestMetrics:
-    """Return how long a sample took."""
-    request = sample.request
-    moments = (request.queued_ns, request.scheduled_ns, request.first_token_ns, sample.last_token_ns)
-    # A moment at time 0 would read as one that never came.
-    queued, scheduled, first, last = (0.0 if at is None else at / NS_PER_SECOND + 1.0 for at in moments)
-    return request_metrics(queued, scheduled, first, last, sample.num_generated)

@@ -15,7 +15,7 @@ from understudy import VLLM_VERSION
 from understudy.server.context import context_of
 from understudy.server.metrics import PAGE_CONTENT_TYPE
 from understudy.server.routes.answers import get, json_answer, post
-from understudy.server.routes.checks import BAD_REQUEST_PHRASE, check_json_content, read_json
+from understudy.server.routes.checks import BAD_REQUEST_PHRASE, check_json_content, read_loose_json
 from understudy.wire.errors import ApiError, internal
 from understudy.wire.model_list import LoadedAdapter, models_body
 
@@ -126,7 +126,7 @@ async def is_scaling_elastic_ep(_request: web.Request) -> web.Response:
 async def scale_elastic_ep(request: web.Request) -> web.Response:
     """Refuse to become another number of ranks, as vLLM does without elastic expert parallelism."""
     check_json_content(request)
-    body = await read_json(request, "Invalid JSON format")
+    body = await read_loose_json(request, "Invalid JSON format")
     if not isinstance(body, dict):
         raise internal(f"'{type(body).__name__}' object has no attribute 'get'")
     size = body.get("new_data_parallel_size")

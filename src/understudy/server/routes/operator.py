@@ -16,7 +16,7 @@ from understudy.errors import UsageError
 from understudy.server.context import context_of
 from understudy.server.power import POWER, NotReadyError, PauseMode
 from understudy.server.routes.answers import get, json_answer, post
-from understudy.server.routes.checks import BAD_REQUEST_PHRASE, read_json, read_query
+from understudy.server.routes.checks import BAD_REQUEST_PHRASE, read_loose_json, read_query
 from understudy.wire.errors import ApiError, internal
 
 _NOT_AN_OBJECT = "Request body must be a JSON object"
@@ -160,7 +160,7 @@ async def is_paused(request: web.Request) -> web.Response:
 
 async def abort_requests(request: web.Request) -> web.Response:
     """End the requests of some ids, or all; ids that are unknown count too, as in vLLM."""
-    body = await read_json(request, "Invalid JSON format")
+    body = await read_loose_json(request, "Invalid JSON format")
     if not isinstance(body, dict):
         raise ApiError(_NOT_AN_OBJECT, kind=BAD_REQUEST_PHRASE)
     frontend = context_of(request).frontend
@@ -181,7 +181,7 @@ async def abort_requests(request: web.Request) -> web.Response:
 
 async def collective_rpc(request: web.Request) -> web.Response:
     """Refuse to call a method of the workers, which this server does not have."""
-    body = await read_json(request, "JSON decode error: {error}")
+    body = await read_loose_json(request, "JSON decode error: {error}")
     if not isinstance(body, dict):
         raise ApiError(_NOT_AN_OBJECT, kind=BAD_REQUEST_PHRASE)
     method = body.get("method")

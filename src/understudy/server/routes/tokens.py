@@ -8,9 +8,9 @@ from aiohttp import web
 from understudy.errors import InputError
 from understudy.server.context import context_of
 from understudy.server.http import DEFAULT_LIMITS, read_json
-from understudy.server.prompts import encode_text, render_chat
+from understudy.server.prompts import encode_text
 from understudy.server.routes.answers import post
-from understudy.wire.conversation import check_continuation, conversation
+from understudy.server.routes.rendering import rendered
 from understudy.wire.errors import ApiError
 from understudy.wire.tokenization import (
     TokenizeChatRequest,
@@ -29,20 +29,7 @@ async def tokenize(request: web.Request) -> web.Response:
         await read_json(request, DEFAULT_LIMITS), limits, request.headers.get("Content-Type", "")
     )
     if isinstance(wanted, TokenizeChatRequest):
-        messages = conversation(wanted.messages, limits)
-        check_continuation(
-            continue_final_message=wanted.continue_final_message,
-            add_generation_prompt=wanted.add_generation_prompt,
-        )
-        text = render_chat(
-            context,
-            messages,
-            add_generation_prompt=wanted.add_generation_prompt,
-            continue_final_message=wanted.continue_final_message,
-            tools=None if wanted.tools is None else [tool.template_fields for tool in wanted.tools],
-            chat_template=wanted.chat_template,
-            kwargs=wanted.chat_template_kwargs,
-        )
+        _, text = rendered(context, wanted)
     else:
         text = wanted.prompt
     token_ids = await encode_text(context, text, add_special_tokens=wanted.add_special_tokens)
