@@ -59,7 +59,12 @@ class Server(NamedTuple):
     @property
     def cpu_seconds(self) -> float:
         """CPU time of the process and all below it."""
-        return sum(map(_cpu_seconds, (self.pid, *_descendants(self.pid))))
+        return sum(map(sum, self._cpu_times()))
+
+    @property
+    def kernel_seconds(self) -> float:
+        """The part of it that was spent in the kernel; the system tells the two apart by samples."""
+        return sum(kernel for _, kernel in self._cpu_times())
 
     @property
     def resident_kib(self) -> float:
@@ -72,12 +77,25 @@ class Server(NamedTuple):
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
             return str(answer.read().decode())
 
+    def _cpu_times(self) -> list[tuple[float, float]]:
+        return [_cpu_times(pid) for pid in (self.pid, *_descendants(self.pid))]
+
 
 @contextlib.contextmanager
 def understudy(port: int, *flags: str) -> Iterator[Server]:
     """Run our own server."""
     command = [sys.executable, "-m", "understudy", "serve", MODEL, "--gpu", GPU, "--served-model-name", "m"]
     with _running([*command, "--port", str(port), "--host", "127.0.0.1", *flags], port, {}) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def floor(port: int, event_bytes: int, token_seconds: float, tokens_a_write: int = 1) -> Iterator[Server]:
+    """Run the server that only writes ready bytes."""
+    command = [sys.executable, "-m", "benchmarks.floor_server", "--port", str(port)]
+    sizes = ["--event-bytes", str(event_bytes), "--tokens-a-write", str(tokens_a_write)]
+    flags = [*sizes, "--token-seconds", str(token_seconds)]
+    with _running([*command, *flags], port, {"PYTHONPATH": str(ROOT)}) as server:
         yield server
 
 
@@ -155,9 +173,10 @@ def _comes_up(process: subprocess.Popen[bytes], port: int) -> bool:
     return False
 
 
-def _cpu_seconds(pid: int) -> float:
+def _cpu_times(pid: int) -> tuple[float, float]:
+    """Return the seconds that a process has spent outside the kernel, and in it."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND
+    return int(fields[11]) / _TICKS_PER_SECOND, int(fields[12]) / _TICKS_PER_SECOND
 
 
 def _descendants(pid: int) -> list[int]:

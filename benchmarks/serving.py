@@ -35,7 +35,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--guidellm", type=Path, help="a Python that has guidellm 0.8.1")
     parser.add_argument("--vllm", type=Path, help="a Python that has vLLM 0.33")
     parser.add_argument("--runs", type=int, default=3, help="runs of which the median is told (default 3)")
-    parser.add_argument("--port", type=int, default=8450, help="a free port (default 8450)")
+    parser.add_argument("--port", type=int, default=8450, help="the first of 12 free ports (default 8450)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(words)
     figures: dict[str, Any] = {}

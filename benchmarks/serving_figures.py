@@ -4,25 +4,29 @@ import asyncio
 import resource
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from functools import partial
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.servers import Server, guidellm, understudy, vllm
+from benchmarks.servers import Server, floor, guidellm, understudy, vllm
 from benchmarks.stream_load import CHAT, COMPLETIONS, Load, request_bytes, run_load
+
+from understudy.server.engine_loop import FREE_STEPS_A_TURN
+
+OURS, FLOOR = "understudy", "floor"
 
 STREAMS = 256
 TOKENS = 128
-REQUESTS = {"understudy": 1024, "guidellm": 1024, "vllm": 256}
-"""Where a server is slower, fewer say as much."""
+REQUESTS = {"vllm": 256}
+"""Of others 1,024; where a server is slower, fewer say as much."""
 
 PACES = {"free": 0.0, "10 ms a token": 0.01}
 """Seconds from one token of a stream to the next: as fast as can be, and as from a GPU."""
 
 OPEN_STREAMS = 1000
 WARM_UP_STREAMS = 16
+WARM_UP_TOKENS = 32
 
 LATENESS_REQUESTS, LATENESS_TOKENS, RAMP_SECONDS = 1024, 256, 2.0
 """Requests come and go one by one, as they do where nobody waits for anybody."""
@@ -34,28 +38,74 @@ Figures = list[dict[str, Any]]
 
 
 def token_figures(port: int, guidellm_python: Path | None, vllm_python: Path | None, runs: int) -> Figures:
-    """Return for each pace, path and server the medians; servers whose environment is not given are left out."""
+    """Return for each pace, path and server the medians; servers whose environment is not given are left out.
+
+    All run at once, and are loaded by turns. They take the ports from `port` on.
+    """
     rows: Figures = []
     for pace, seconds in PACES.items():
-        servers: dict[str, Callable[[], AbstractContextManager[Server]]] = {
-            "understudy": partial(understudy, port, *_paced(seconds))
-        }
-        if guidellm_python is not None:
-            servers["guidellm"] = partial(guidellm, guidellm_python, port, 1000 * seconds)
-        if vllm_python is not None:
-            servers["vllm"] = partial(vllm, vllm_python, port, seconds)
-        for name, start in servers.items():
-            with start() as server:
-                rows += [_token_row(server, name, pace, path, runs) for path in (COMPLETIONS, CHAT)]
-    for row in rows:
-        ours = next(
-            other
-            for other in rows
-            if other["server"] == "understudy"
-            and (other["pace"], other["path"]) == (row["pace"], row["path"])
-        )
-        row["ratio"] = ours["tokens_per_cpu_second"] / row["tokens_per_cpu_second"]
+        with ExitStack() as stack:
+            servers = {OURS: stack.enter_context(understudy(port, *_paced(seconds)))}
+            if guidellm_python is not None:
+                start = guidellm(guidellm_python, port + 1, 1000 * seconds)
+                servers["guidellm"] = stack.enter_context(start)
+            if vllm_python is not None:
+                servers["vllm"] = stack.enter_context(vllm(vllm_python, port + 2, seconds))
+            for path in (COMPLETIONS, CHAT):
+                rows += [{"pace": pace, **row} for row in _token_rows(servers, path, port + 3, seconds, runs)]
     return rows
+
+
+def _token_rows(servers: dict[str, Server], path: str, floor_port: int, seconds: float, runs: int) -> Figures:
+    """Return what each server takes, and what one does that only writes events of the size of ours."""
+    warm_up = Load(path, STREAMS, STREAMS, WARM_UP_TOKENS)
+    warm = {name: run_load(server.port, warm_up) for name, server in servers.items()}
+    event_bytes = round(warm[OURS].num_bytes / warm[OURS].events)
+    # Where no time passes, ours too writes several steps at once.
+    writes = (1,) if seconds else (1, FREE_STEPS_A_TURN)
+    with ExitStack() as stack:
+        for tokens_a_write in writes:
+            name = FLOOR if tokens_a_write == 1 else f"{FLOOR} / {tokens_a_write}"
+            start = floor(floor_port + tokens_a_write, event_bytes, seconds, tokens_a_write)
+            servers = {**servers, name: stack.enter_context(start)}
+        measured: dict[str, Figures] = {name: [] for name in servers}
+        for _ in range(runs):
+            for name, server in servers.items():
+                load = Load(path, STREAMS, REQUESTS.get(name, 1024), TOKENS)
+                measured[name].append(_token_figures(server, load))
+    return _compared([_row(name, path, figures) for name, figures in measured.items()])
+
+
+def _token_figures(server: Server, load: Load) -> dict[str, float]:
+    before, kernel_before = server.cpu_seconds, server.kernel_seconds
+    result = run_load(server.port, load)
+    return {
+        "tokens_per_cpu_second": load.total_tokens / (server.cpu_seconds - before),
+        "kernel_us_per_token": 1e6 * (server.kernel_seconds - kernel_before) / load.total_tokens,
+        "tokens_per_wall_second": load.total_tokens / result.wall_seconds,
+        "events_per_token": result.events / load.total_tokens,
+    }
+
+
+def _row(name: str, path: str, figures: Figures) -> dict[str, Any]:
+    rates = [each["tokens_per_cpu_second"] for each in figures]
+    medians = {kind: statistics.median(each[kind] for each in figures) for kind in figures[0]}
+    return {"path": path, "server": name, **medians, "lowest": min(rates), "highest": max(rates)}
+
+
+def _compared(rows: Figures) -> Figures:
+    """Add how many times the tokens of each ours reaches, and the floor, with its own time and with the kernel's alone."""
+    rate_of = {row["server"]: row["tokens_per_cpu_second"] for row in rows}
+    least_us = next(row["kernel_us_per_token"] for row in rows if row["server"] == FLOOR)
+    return [
+        {
+            **row,
+            "ratio": rate_of[OURS] / row["tokens_per_cpu_second"],
+            "floor_ratio": rate_of[FLOOR] / row["tokens_per_cpu_second"],
+            "kernel_floor_ratio": 1e6 / least_us / row["tokens_per_cpu_second"],
+        }
+        for row in rows
+    ]
 
 
 def _paced(seconds: float) -> list[str]:
@@ -72,39 +122,22 @@ def _paced(seconds: float) -> list[str]:
     return ["--decode-seconds-per-step", str(seconds), *free]
 
 
-def _token_row(server: Server, name: str, pace: str, path: str, runs: int) -> dict[str, Any]:
-    load = Load(path, STREAMS, REQUESTS[name], TOKENS)
-    run_load(server.port, load._replace(requests=STREAMS, tokens=8))
-    rates, events, walls = [], [], []
-    for _ in range(runs):
-        before = server.cpu_seconds
-        result = run_load(server.port, load)
-        rates.append(load.total_tokens / (server.cpu_seconds - before))
-        events.append(result.events / load.total_tokens)
-        walls.append(load.total_tokens / result.wall_seconds)
-    return {
-        "pace": pace,
-        "path": path,
-        "server": name,
-        "tokens_per_cpu_second": statistics.median(rates),
-        "lowest": min(rates),
-        "highest": max(rates),
-        "tokens_per_wall_second": statistics.median(walls),
-        "events_per_token": statistics.median(events),
-    }
-
-
 def print_tokens(rows: Figures) -> None:
     """Print a table."""
-    print(f"{STREAMS} streams of {TOKENS} tokens; medians; ratio: ours to this one")
     print(
-        f"{'pace':15}{'path':22}{'server':12}{'tokens/CPU s':>13}{'(lowest-highest)':>20}{'tokens/s':>10}{'events/token':>14}{'ratio':>7}"
+        f"{STREAMS} streams of {TOKENS} tokens; medians; times this one: ours, the floor, the floor's kernel time alone"
+    )
+    print(
+        f"{'pace':15}{'path':22}{'server':12}{'tokens/CPU s':>13}{'(lowest-highest)':>22}{'us/token':>9}{'in kernel':>10}"
+        f"{'tokens/s':>10}{'events/token':>13}{'ours':>8}{'floor':>7}{'kernel':>7}"
     )
     for row in rows:
         spread = f"({row['lowest']:,.0f}-{row['highest']:,.0f})"
         print(
-            f"{row['pace']:15}{row['path']:22}{row['server']:12}{row['tokens_per_cpu_second']:>13,.0f}{spread:>20}"
-            f"{row['tokens_per_wall_second']:>10,.0f}{row['events_per_token']:>14.2f}{row['ratio']:>7.1f}"
+            f"{row['pace']:15}{row['path']:22}{row['server']:12}{row['tokens_per_cpu_second']:>13,.0f}{spread:>22}"
+            f"{1e6 / row['tokens_per_cpu_second']:>9.2f}{row['kernel_us_per_token']:>10.2f}"
+            f"{row['tokens_per_wall_second']:>10,.0f}{row['events_per_token']:>13.2f}"
+            f"{row['ratio']:>8.2f}{row['floor_ratio']:>7.1f}{row['kernel_floor_ratio']:>7.1f}"
         )
 
 

@@ -41,9 +41,10 @@ class Load(NamedTuple):
 
 
 class LoadResult(NamedTuple):
-    """What came back: events with data, and how long it took."""
+    """What came back: events with data, bytes without the heads of answers, and how long it took."""
 
     events: int
+    num_bytes: int
     wall_seconds: float
 
 
@@ -57,20 +58,24 @@ async def _run(port: int, load: Load, model: str) -> LoadResult:
     start_seconds = time.monotonic()
     pause_seconds = load.ramp_seconds / load.streams
     clients = (_client(port, numbers, load, model, index * pause_seconds) for index in range(load.streams))
-    events = await asyncio.gather(*clients)
-    return LoadResult(sum(events), time.monotonic() - start_seconds)
+    events, sizes = zip(*await asyncio.gather(*clients), strict=True)
+    return LoadResult(sum(events), sum(sizes), time.monotonic() - start_seconds)
 
 
-async def _client(port: int, numbers: Iterator[int], load: Load, model: str, wait_seconds: float) -> int:
-    """Send one request after the other over one connection; return the number of events seen."""
+async def _client(
+    port: int, numbers: Iterator[int], load: Load, model: str, wait_seconds: float
+) -> tuple[int, int]:
+    """Send one request after the other over one connection; return the events seen and their bytes."""
     await asyncio.sleep(wait_seconds)
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
-    events = 0
+    events = num_bytes = 0
     for number in numbers:
         writer.write(request_bytes(load.path, model, load.tokens_of(number), number))
-        events += await _read_answer(reader)
+        new_events, new_bytes = await _read_answer(reader)
+        events += new_events
+        num_bytes += new_bytes
     writer.close()
-    return events
+    return events, num_bytes
 
 
 def request_bytes(path: str, model: str, tokens: int, number: int) -> bytes:
@@ -83,17 +88,18 @@ def request_bytes(path: str, model: str, tokens: int, number: int) -> bytes:
     return head.encode() + body
 
 
-async def _read_answer(reader: asyncio.StreamReader) -> int:
-    """Read one chunked answer to its end; return its events with data."""
+async def _read_answer(reader: asyncio.StreamReader) -> tuple[int, int]:
+    """Read one chunked answer to its end; return its events with data and its bytes behind the head."""
     head = await reader.readuntil(b"\r\n\r\n")
     assert b" 200 " in head.split(b"\r\n", 1)[0], head
-    events = 0
+    events = num_bytes = 0
     tail = b""
     while True:
         new = await reader.read(1 << 18)
         assert new, "the server closed the connection"
+        num_bytes += len(new)
         data = tail + new
         events += data.count(_EVENT) - tail.count(_EVENT)
         if data.endswith(b"0\r\n\r\n") and _DONE in data[-_TAIL_BYTES:]:
-            return events
+            return events, num_bytes
         tail = data[-_TAIL_BYTES:]

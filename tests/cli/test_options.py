@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tests.cli.in_process import output_of
 from tests.cli.processes import TRACE, understudy
 
-from understudy.cli.options import ArrivalOptions, FleetOptions, OutputOptions
+from understudy.cli.options import ArrivalOptions, ArrivalPattern, FleetOptions, OutputOptions
+from understudy.cli.replay import SendingOptions
 from understudy.engine.config import HASH_ALGORITHMS
 from understudy.fleet import EngineChoices, LatencyChoices, MemoryChoices
 
@@ -24,6 +25,11 @@ EXPERIMENT = [
         for group in (FleetOptions, ArrivalOptions, EngineChoices, LatencyChoices)
         for field in fields(group)
     ),
+    *OUTPUT,
+]
+REPLAY = [
+    *("url", "api_key"),
+    *(field.name for group in (SendingOptions, ArrivalPattern) for field in fields(group)),
     *OUTPUT,
 ]
 CAPACITY = [*(field.name for field in fields(MemoryChoices)), "json"]
@@ -63,7 +69,8 @@ FOLLOW_FROM_OTHERS = {
     ("command", "arguments", "flags"),
     [
         ("simulate", ["TRACE"], EXPERIMENT),
-        ("compare", ["TRACE"], EXPERIMENT),
+        ("compare", ["TRACE"], [*EXPERIMENT, "with"]),
+        ("replay", ["TRACE"], REPLAY),
         ("demo", [], OUTPUT),
         ("capacity", ["MODEL", "GPU"], CAPACITY),
         ("generate", ["GENERATOR"], []),
@@ -77,7 +84,7 @@ def test_help_explains_every_flag(
     result = understudy(command, "--help", cwd=tmp_path, env={"COLUMNS": "300"})
     assert (result.status, result.stderr) == (0, "")
     rows = re.findall(
-        r"^│ (?:\* )? ?(--[a-z-]+|[A-Z]+)\b.*? {2,}(\S.*?) *│$", result.stdout, flags=re.MULTILINE
+        r"^│ (?:\* )? *(--[a-z-]+|[A-Z]+)\b.*? {2,}(\S.*?) *│$", result.stdout, flags=re.MULTILINE
     )
     explained = {name: text for name, text in rows if not text.startswith("[")}
     assert set(explained) == {*arguments, *(f"--{name.replace('_', '-')}" for name in flags)}

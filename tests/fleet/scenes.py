@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from itertools import accumulate
+from typing import TypeVar
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -13,6 +14,8 @@ from understudy.fleet import FleetConfig, NewsTiming, Simulation
 from understudy.latency import LatencyModel, LinearLatency
 from understudy.routing import Choose, Knowledge, load_policy
 from understudy.workload import Arrivals, OpenLoop, WorkloadRequest
+
+T = TypeVar("T")
 
 law = settings(max_examples=60, deadline=None)
 """How hard the tests of this folder try to break a law."""
@@ -162,3 +165,9 @@ def simulate(config: FleetConfig, workload: Iterable[WorkloadRequest] | Arrivals
     simulation.run()
     simulation.finish()
     return simulation
+
+
+def known(value: T | None) -> T:
+    """Return what a simulation always knows; only of a replay it may be None."""
+    assert value is not None
+    return value

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import TypeVar
 
 from hypothesis import strategies as st
 
@@ -17,6 +18,8 @@ from understudy.fleet.summary import (
     WorkerSummary,
 )
 
+T = TypeVar("T")
+
 TAME_TEXT = st.text(alphabet="xyz0123-<>&\"'", max_size=12)
 """Text that cannot spell a word by which the tests recognise a mistake."""
 
@@ -24,6 +27,14 @@ seconds = st.one_of(st.just(0.0), st.floats(min_value=1e-9, max_value=1e5))
 shares = st.floats(min_value=0, max_value=1)
 counts = st.integers(min_value=0, max_value=10**9)
 rates = st.one_of(st.just(0.0), st.floats(min_value=1e-3, max_value=1e6))
+
+
+REASONS = ("http-503", "broken")
+
+
+def perhaps(values: st.SearchStrategy[T]) -> st.SearchStrategy[T | None]:
+    """Draw a value, or None as where the clients of a replay cannot know it."""
+    return st.one_of(values, st.none())
 
 
 def distribution(values: Sequence[float]) -> Distribution:
@@ -69,14 +80,14 @@ def workers(number: int) -> st.SearchStrategy[WorkerSummary]:
         worker=st.just(number),
         requests=counts,
         prompt_tokens=counts,
-        cached_tokens=counts,
+        cached_tokens=perhaps(counts),
         output_tokens=counts,
-        busy_fraction=shares,
-        kv_usage_mean=shares,
-        kv_usage_peak=shares,
-        preemptions=counts,
-        evicted_blocks=counts,
-        series=series(),
+        busy_fraction=perhaps(shares),
+        kv_usage_mean=perhaps(shares),
+        kv_usage_peak=perhaps(shares),
+        preemptions=perhaps(counts),
+        evicted_blocks=perhaps(counts),
+        series=perhaps(series()),
     )
 
 
@@ -106,11 +117,11 @@ def runs(draw: st.DrawFn, policies: st.SearchStrategy[str] = TAME_TEXT) -> RunSu
             unfinished=counts,
             duration_seconds=seconds,
             prompt_tokens=counts,
-            cached_tokens=counts,
-            believed_cached_tokens=counts,
+            cached_tokens=perhaps(counts),
+            believed_cached_tokens=perhaps(counts),
             output_tokens=counts,
-            hit_rate_tokens=shares,
-            hit_rate_requests=shares,
+            hit_rate_tokens=perhaps(shares),
+            hit_rate_requests=perhaps(shares),
             ttft=distributions,
             ttft_hits=distributions,
             ttft_misses=distributions,
@@ -121,12 +132,14 @@ def runs(draw: st.DrawFn, policies: st.SearchStrategy[str] = TAME_TEXT) -> RunSu
             requests_per_second=rates,
             output_tokens_per_second=rates,
             total_tokens_per_second=rates,
-            preemptions=counts,
-            evicted_blocks=counts,
-            kv_usage_mean=shares,
-            kv_usage_peak=shares,
+            preemptions=perhaps(counts),
+            evicted_blocks=perhaps(counts),
+            kv_usage_mean=perhaps(shares),
+            kv_usage_peak=perhaps(shares),
             matched_blocks=bins(),
             workers=st.tuples(*(workers(number) for number in range(number_of_workers))).map(list),
+            failed=st.dictionaries(st.sampled_from(REASONS), counts, max_size=2),
+            kind=st.sampled_from(["simulation", "replay"]),
         )
     )
 
@@ -141,7 +154,7 @@ def comparisons(
     return st.builds(
         Comparison,
         understudy_version=text,
-        vllm_version=text,
+        vllm_version=perhaps(text),
         command=text,
         trace=text,
         trace_sha256=st.one_of(st.none(), text),

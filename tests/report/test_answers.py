@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.report.comparisons import distribution, runs, sample
 
 from understudy.fleet.summary import RunSummary
-from understudy.report.answers import achievement, answers, baseline_of, interruption
+from understudy.report.answers import achievement, answers, baseline_of, interruption, number_of_runs
 
 NAMES = st.lists(st.sampled_from(["round-robin", "prefix", "random"]), min_size=1, max_size=3, unique=True)
 
@@ -49,11 +49,20 @@ def test_the_baseline_is_not_measured_against_itself() -> None:
     assert "same" not in achievement(base, base)
 
 
+@given(st.lists(runs(), min_size=1, max_size=3))
+def test_replays_are_no_policies(several: list[RunSummary]) -> None:
+    """Where a replay is among them, runs are counted instead of policies."""
+    are_policies = all(run.kind == "simulation" for run in several)
+    assert number_of_runs(several).startswith(f"{len(several)} ")
+    assert ("polic" in number_of_runs(several)) == are_policies
+
+
 @given(runs(), runs())
 def test_requests_without_an_answer_are_told(run: RunSummary, baseline: RunSummary) -> None:
-    """Refused and unfinished requests are in the answer exactly where there are any."""
+    """Refused, failed and unfinished requests are in the answer exactly where there are any."""
     answer = achievement(run, baseline)
     assert ("refused" in answer) == (run.refused.prompt_longer_than_context > 0)
+    assert ("failed" in answer) == bool(run.failed)
     assert ("unfinished" in answer) == (run.unfinished > 0)
     assert ("no request finished" in answer) == (run.ttft.count == 0)
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
-from tests.report.comparisons import comparisons, sample
+from tests.report.comparisons import REASONS, comparisons, sample
 from tests.report.markup import Page
 
 from understudy.fleet.summary import Comparison, Distribution, RunSummary
@@ -46,7 +46,12 @@ def latency(name: str, measure: str) -> Callable[[RunSummary], float | None]:
 def load(attribute: str, choose: Callable[[list[float]], float]) -> Callable[[RunSummary], float | None]:
     """Return what reads the least or the most that any worker of a run had."""
     pick = attrgetter(attribute)
-    return lambda run: choose([pick(worker) for worker in run.workers]) if run.workers else None
+
+    def read(run: RunSummary) -> float | None:
+        known = [value for worker in run.workers if (value := pick(worker)) is not None]
+        return choose(known) if known else None
+
+    return read
 
 
 def requests_of(number: int) -> Callable[[RunSummary], float | None]:
@@ -59,6 +64,9 @@ FIGURES: dict[str, Callable[[RunSummary], float | None]] = {
     "finished": lambda run: run.finished,
     "refused, too long": lambda run: run.refused.prompt_longer_than_context,
     "longest prompt, tokens": lambda run: run.refused.longest_prompt_tokens,
+    "failed": lambda run: sum(run.failed.values()),
+    "failed, http-503": lambda run: run.failed.get("http-503", 0),
+    "failed, broken": lambda run: run.failed.get("broken", 0),
     "unfinished": lambda run: run.unfinished,
     "duration": lambda run: run.duration_seconds,
     "hit rate, tokens": lambda run: run.hit_rate_tokens if run.prompt_tokens else None,
@@ -94,7 +102,11 @@ RANGES: dict[str, Callable[[RunSummary], str]] = {
     "matched blocks, p90": lambda run: block_range(run, 90),
 }
 
-NOT_ALWAYS_THERE = {"longest prompt, tokens", *(f"requests, worker {number}" for number in range(3))}
+NOT_ALWAYS_THERE = {
+    "longest prompt, tokens",
+    *(f"failed, {reason}" for reason in REASONS),
+    *(f"requests, worker {number}" for number in range(3)),
+}
 
 
 def block_range(run: RunSummary, percent: int) -> str:

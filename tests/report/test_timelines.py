@@ -20,6 +20,7 @@ def run_of(*all_series: list[float]) -> RunSummary:
     workers = [
         replace(worker, series=replace(worker.series, running=series))
         for worker, series in zip(run.workers, all_series, strict=True)
+        if worker.series is not None
     ]
     return replace(run, workers=workers)
 

@@ -6,14 +6,13 @@ from contextlib import ExitStack, nullcontext, redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rich.console import Console
-
 from understudy import VLLM_VERSION, __version__
 from understudy.cli.advice import notes_on
+from understudy.cli.beside import load_results, with_others
 from understudy.cli.command_line import command_line
 from understudy.cli.options import ArrivalOptions, FleetOptions, OutputOptions
 from understudy.cli.progress import progress_on
-from understudy.cli.status import INTERRUPTED, SUCCESS
+from understudy.cli.results import plain_text, results_path, tell
 from understudy.cli.user_policy import load_user_policy
 from understudy.fleet import (
     Comparison,
@@ -25,10 +24,9 @@ from understudy.fleet import (
     ResultsFolder,
     engine_setup,
     run_policies,
-    to_json,
     write_results,
 )
-from understudy.report import comparison_html, print_comparison
+from understudy.report import comparison_html
 from understudy.routing import Choose, load_policy
 from understudy.workload import Trace, open_trace
 
@@ -45,6 +43,8 @@ class Experiment:
     engine: EngineChoices
     latency: LatencyChoices
     output: OutputOptions
+    beside: Sequence[Path] = ()
+    """Folders of results to be put beside those of the policies."""
 
 
 def run_experiment(experiment: Experiment) -> int:
@@ -52,34 +52,25 @@ def run_experiment(experiment: Experiment) -> int:
     # A user's policy may print, but standard output is for the JSON document alone.
     with redirect_stdout(sys.stderr) if experiment.output.json else nullcontext():
         comparison, path = _run(experiment)
-    if experiment.output.json:
-        sys.stdout.buffer.write(to_json(comparison))
-    else:
-        print_comparison(comparison, Console(soft_wrap=False))
-    if path is not None:
-        where = sys.stderr if experiment.output.json else sys.stdout
-        print(f"\nReport: {path / 'report.html'}", file=where)
-    if comparison.interrupted:
-        print("understudy: interrupted; the results cover what had happened until then", file=sys.stderr)
-        return INTERRUPTED
-    return SUCCESS
+    return tell(comparison, path, as_json=experiment.output.json)
 
 
 def _run(experiment: Experiment) -> tuple[Comparison, Path | None]:
     """Return the results, and their folder if there is one; all that can be checked is checked before the first run."""
     experiment.fleet.check()
     experiment.arrivals.check()
+    others = [load_results(folder) for folder in experiment.beside]
     setup = engine_setup(experiment.fleet.model, experiment.fleet.gpu, experiment.engine, experiment.latency)
     configs = [_fleet_config(experiment, setup, name) for name in experiment.policies]
     trace = open_trace(experiment.trace, limit=experiment.arrivals.limit)
     with ExitStack() as stack:
-        path = _results_path(experiment.output)
+        path = results_path(experiment.output)
         folder = None if path is None else stack.enter_context(ResultsFolder(path))
         with progress_on(sys.stderr, experiment.arrivals.limit or trace.num_requests) as progress:
             finished = run_policies(
                 configs, lambda: experiment.arrivals.arrange(trace, experiment.fleet.seed), progress
             )
-        comparison = _comparison(experiment, setup, trace, finished)
+        comparison = with_others(_comparison(experiment, setup, trace, finished), others)
         if folder is not None:
             records = {run.summary.policy: run.records for run in finished.runs}
             write_results(folder, comparison, records, comparison_html(comparison))
@@ -91,7 +82,7 @@ def _fleet_config(experiment: Experiment, setup: EngineSetup, policy: str) -> Fl
         engine=setup.config,
         latency=setup.latency,
         num_workers=experiment.fleet.workers,
-        policy=_text(policy),
+        policy=plain_text(policy),
         choose=_choose(policy),
         knowledge=experiment.fleet.router_knowledge(),
         news=experiment.fleet.news_timing(),
@@ -101,18 +92,6 @@ def _fleet_config(experiment: Experiment, setup: EngineSetup, policy: str) -> Fl
 
 def _choose(policy: str) -> Choose:
     return load_user_policy(policy) if ":" in policy or policy.endswith(".py") else load_policy(policy)
-
-
-def _results_path(output: OutputOptions) -> Path | None:
-    if output.output is not None:
-        return output.output
-    if output.json:
-        return None
-    number = 1
-    # A run that is under way still writes beside its final place.
-    while (path := Path(f"understudy-results-{number}")).exists() or any(Path().glob(f".{path}-*")):
-        number += 1
-    return path
 
 
 def _comparison(
@@ -142,16 +121,11 @@ def _comparison(
     return Comparison(
         understudy_version=__version__,
         vllm_version=VLLM_VERSION,
-        command=_text(command_line(experiment.words, options)),
-        trace=_text(trace.name),
+        command=plain_text(command_line(experiment.words, options)),
+        trace=plain_text(trace.name),
         trace_sha256=trace.sha256,
         settings=settings,
         notes=[*setup.notes, *notes_on(finished.runs, setup, experiment.fleet.model, experiment.engine)],
         interrupted=finished.interrupted,
         runs=[run.summary for run in finished.runs],
     )
-
-
-def _text(argument: str) -> str:
-    """Return an argument of the command line as text that can be written, also where a file's name is no UTF-8."""
-    return argument.encode(errors="surrogateescape").decode(errors="replace")

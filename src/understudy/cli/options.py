@@ -108,8 +108,8 @@ class FleetOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ArrivalOptions:
-    """When requests arrive."""
+class ArrivalPattern:
+    """When requests arrive, by the trace's clock."""
 
     arrivals: Literal["trace", "poisson", "bursty", "constant", "closed"] = "trace"
     """When requests arrive: as in the trace; at random, with or without bursts, or evenly, at --rate; or as
@@ -123,8 +123,6 @@ class ArrivalOptions:
     """Number of clients, for closed arrivals."""
     think_seconds: float | None = None
     """How long a client waits between an answer and its next request, for closed arrivals. [default: 0]"""
-    speed: float | None = None
-    """How much faster than recorded the trace is played. [default: 1]"""
     limit: int | None = None
     """Read only so many requests."""
 
@@ -135,7 +133,6 @@ class ArrivalOptions:
         _only_with("--burstiness", self.burstiness, "--arrivals", kind, ("bursty",))
         _only_with("--concurrency", self.concurrency, "--arrivals", kind, ("closed",), needed=True)
         _only_with("--think-seconds", self.think_seconds, "--arrivals", kind, ("closed",))
-        _only_with("--speed", self.speed, "--arrivals", kind, ("trace",))
         if self.limit is not None and self.limit < 1:
             raise UsageError(f"--limit must be at least 1, got {self.limit}")
 
@@ -154,7 +151,26 @@ class ArrivalOptions:
             case "constant":
                 return OpenLoop(constant(requests, rate))
             case _:
-                return OpenLoop(requests if self.speed is None else scaled(requests, self.speed))
+                return OpenLoop(requests)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArrivalOptions(ArrivalPattern):
+    """When requests arrive."""
+
+    speed: float | None = None
+    """How much faster than recorded the trace is played. [default: 1]"""
+
+    def check(self) -> None:
+        """Raise UsageError for flags that do not go together."""
+        ArrivalPattern.check(self)
+        _only_with("--speed", self.speed, "--arrivals", self.arrivals, ("trace",))
+
+    def arrange(self, requests: Iterable[WorkloadRequest], seed: int) -> Arrivals:
+        """Return the requests as they arrive."""
+        return ArrivalPattern.arrange(
+            self, requests if self.speed is None else scaled(requests, self.speed), seed
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +196,7 @@ Engine = Annotated[EngineChoices, Parameter(name="*", group=Group("Engine: vLLM'
 Latency = Annotated[LatencyChoices, Parameter(name="*", group=Group("Latency: linear model", sort_key=5))]
 Fleet = Annotated[FleetOptions, Parameter(name="*", group=Group("Fleet", sort_key=2))]
 When = Annotated[ArrivalOptions, Parameter(name="*", group=Group("Arrivals", sort_key=3))]
+Pattern = Annotated[ArrivalPattern, Parameter(name="*", group=Group("Arrivals", sort_key=3))]
 Output = Annotated[OutputOptions, Parameter(name="*", group=Group("Output", sort_key=6))]
 
 

@@ -28,6 +28,13 @@ OnePolicy = Annotated[
 SeveralPolicies = Annotated[
     str, Parameter(help=f"Routing policies, or your own (FILE.py:FUNCTION), separated by commas. {_KNOWN}")
 ]
+OtherResults = Annotated[
+    tuple[Path, ...],
+    Parameter(
+        name="--with",
+        help="A folder of results, such as a replay's, to be put beside those of the policies. May be given several times.",
+    ),
+]
 
 
 def simulate(
@@ -70,6 +77,7 @@ def compare(
     /,
     *,
     policy: SeveralPolicies = "prefix,round-robin,least-loaded",
+    beside: OtherResults = (),
     fleet: Fleet = FleetOptions(),
     arrivals: When = ArrivalOptions(),
     engine: Engine = EngineChoices(),
@@ -86,8 +94,17 @@ def compare(
     policies = tuple(name.strip() for name in policy.split(","))
     if len(set(policies)) < len(policies) or "" in policies:
         raise UsageError(f"--policy must name different policies, separated by single commas, got {policy!r}")
+    others = [word for folder in beside for word in ("--with", str(folder))]
     return run_experiment(
         Experiment(
-            ("compare", trace, "--policy", policy), trace, policies, fleet, arrivals, engine, latency, output
+            ("compare", trace, "--policy", policy, *others),
+            trace,
+            policies,
+            fleet,
+            arrivals,
+            engine,
+            latency,
+            output,
+            beside,
         )
     )

@@ -7,16 +7,23 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import msgspec
 
 from understudy.errors import OutputError, UsageError
-from understudy.fleet.record import RequestRecord
 from understudy.fleet.summary import Comparison
 
 _MAX_NAME_CHARACTERS = 100
 _LIST_OF_NUMBERS = re.compile(rb"\[\s+([-+.\deE,\s]+?)\s+\]")
+
+
+class Record(Protocol):
+    """What became of one request."""
+
+    def line(self) -> Mapping[str, object]:
+        """Return what is written of it."""
+        ...
 
 
 def to_json(document: object) -> bytes:
@@ -76,7 +83,7 @@ class ResultsFolder:
 
 
 def write_results(
-    folder: ResultsFolder, comparison: Comparison, records: Mapping[str, Iterable[RequestRecord]], report: str
+    folder: ResultsFolder, comparison: Comparison, records: Mapping[str, Iterable[Record]], report: str
 ) -> None:
     """Write `summary.json`, the report, and the requests of each policy, one JSON object a line, by arrival."""
     encoder = msgspec.json.Encoder()

@@ -12,7 +12,7 @@ class RequestRecord(NamedTuple):
 
     `status` is `length` or `stop` (vLLM's finish reasons), `refused`, or `unfinished` in an interrupted run.
     `queued_ns` is when the engine read the request, `scheduled_ns` the start of the schedule that admitted it first.
-    `reason` and `believed_cached_tokens` are the router's.
+    `reason` and `believed_cached_tokens` are the router's. A replay has further statuses, and None for what its clients cannot see.
     """
 
     serial: int
@@ -28,7 +28,7 @@ class RequestRecord(NamedTuple):
     finish_ns: int | None = None
     cached_tokens: int | None = None
     believed_cached_tokens: int | None = None
-    preemptions: int = 0
+    preemptions: int | None = 0
     reason: str | None = None
 
     def line(self) -> dict[str, str | int | float | None]:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from understudy.engine.block_pool import BlockPool
 from understudy.fleet.distribution import distribution, weighted_distribution
 from understudy.fleet.record import RequestRecord
 from understudy.fleet.simulation import Simulation
@@ -20,7 +21,8 @@ def summarise(simulation: Simulation) -> RunSummary:
     refused = [record for record in records if record.status == "refused"]
     hits = [record for record in finished if record.cached_tokens]
     misses = [record for record in finished if not record.cached_tokens]
-    seconds = (simulation.end_ns - simulation.start_ns) / _NS_PER_SECOND
+    duration_ns = simulation.end_ns - simulation.start_ns
+    seconds = duration_ns / _NS_PER_SECOND
     prompt_tokens = sum(record.prompt_tokens for record in scheduled)
     cached_tokens = sum(record.cached_tokens or 0 for record in scheduled)
     output_tokens = sum(record.output_tokens for record in records)
@@ -47,22 +49,23 @@ def summarise(simulation: Simulation) -> RunSummary:
         cached_tokens=cached_tokens,
         believed_cached_tokens=sum(record.believed_cached_tokens or 0 for record in scheduled),
         output_tokens=output_tokens,
-        hit_rate_tokens=_share(cached_tokens, prompt_tokens),
-        hit_rate_requests=_share(sum(1 for record in scheduled if record.cached_tokens), len(scheduled)),
-        ttft=distribution(_ttft_ns(finished)),
-        ttft_hits=distribution(_ttft_ns(hits)),
-        ttft_misses=distribution(_ttft_ns(misses)),
-        tpot=distribution(_tpot_ns(finished)),
+        hit_rate_tokens=share(cached_tokens, prompt_tokens),
+        hit_rate_requests=share(sum(1 for record in scheduled if record.cached_tokens), len(scheduled)),
+        ttft=distribution(ttft_ns(finished)),
+        ttft_hits=distribution(ttft_ns(hits)),
+        ttft_misses=distribution(ttft_ns(misses)),
+        tpot=distribution(tpot_ns(finished)),
         itl=weighted_distribution(gaps),
         e2e=distribution(r.finish_ns - r.arrival_ns for r in finished if r.finish_ns is not None),
         queue=distribution(r.scheduled_ns - r.arrival_ns for r in finished if r.scheduled_ns is not None),
-        requests_per_second=_share(len(finished), seconds),
-        output_tokens_per_second=_share(output_tokens, seconds),
-        total_tokens_per_second=_share(prompt_tokens + output_tokens, seconds),
-        preemptions=sum(worker.preemptions for worker in workers),
-        evicted_blocks=sum(worker.evicted_blocks for worker in workers),
-        kv_usage_mean=sum(worker.kv_usage_mean for worker in workers) / len(workers),
-        kv_usage_peak=max(worker.kv_usage_peak for worker in workers),
+        requests_per_second=share(len(finished), seconds),
+        output_tokens_per_second=share(output_tokens, seconds),
+        total_tokens_per_second=share(prompt_tokens + output_tokens, seconds),
+        preemptions=sum(worker.engine.scheduler.num_preemptions for worker in simulation.workers),
+        evicted_blocks=sum(_pool(worker).num_evicted_blocks for worker in simulation.workers),
+        kv_usage_mean=sum(_mean_kv_usage(worker, duration_ns) for worker in simulation.workers)
+        / len(workers),
+        kv_usage_peak=max(_peak_kv_usage(worker) for worker in simulation.workers),
         matched_blocks=_matched_blocks(scheduled, simulation.config.engine.block_size),
         workers=workers,
     )
@@ -70,8 +73,6 @@ def summarise(simulation: Simulation) -> RunSummary:
 
 def _worker(worker: Worker, records: Sequence[RequestRecord], simulation: Simulation) -> WorkerSummary:
     duration_ns = simulation.end_ns - simulation.start_ns
-    scheduler = worker.engine.scheduler
-    num_blocks = scheduler.kv_cache.pool.num_gpu_blocks - 1
     scheduled = [record for record in records if record.scheduled_ns is not None]
     return WorkerSummary(
         worker=worker.index,
@@ -79,21 +80,38 @@ def _worker(worker: Worker, records: Sequence[RequestRecord], simulation: Simula
         prompt_tokens=sum(record.prompt_tokens for record in scheduled),
         cached_tokens=sum(record.cached_tokens or 0 for record in scheduled),
         output_tokens=sum(record.output_tokens for record in records),
-        busy_fraction=min(_share(worker.engine.busy_ns, duration_ns), 1.0),
-        kv_usage_mean=_share(worker.timeline.block_ns, duration_ns * num_blocks),
-        kv_usage_peak=_share(worker.timeline.peak_blocks, num_blocks),
-        preemptions=scheduler.num_preemptions,
-        evicted_blocks=scheduler.kv_cache.pool.num_evicted_blocks,
-        series=worker.timeline.series(num_blocks, simulation.end_ns),
+        busy_fraction=min(share(worker.engine.busy_ns, duration_ns), 1.0),
+        kv_usage_mean=_mean_kv_usage(worker, duration_ns),
+        kv_usage_peak=_peak_kv_usage(worker),
+        preemptions=worker.engine.scheduler.num_preemptions,
+        evicted_blocks=_pool(worker).num_evicted_blocks,
+        series=worker.timeline.series(_num_blocks(worker), simulation.end_ns),
     )
 
 
-def _ttft_ns(records: Iterable[RequestRecord]) -> list[int]:
+def _pool(worker: Worker) -> BlockPool:
+    return worker.engine.scheduler.kv_cache.pool
+
+
+def _num_blocks(worker: Worker) -> int:
+    """Return how many blocks requests may reference: all but the null block."""
+    return _pool(worker).num_gpu_blocks - 1
+
+
+def _mean_kv_usage(worker: Worker, duration_ns: int) -> float:
+    return share(worker.timeline.block_ns, duration_ns * _num_blocks(worker))
+
+
+def _peak_kv_usage(worker: Worker) -> float:
+    return share(worker.timeline.peak_blocks, _num_blocks(worker))
+
+
+def ttft_ns(records: Iterable[RequestRecord]) -> list[int]:
     """Time from arrival to the first token."""
     return [r.first_token_ns - r.arrival_ns for r in records if r.first_token_ns is not None]
 
 
-def _tpot_ns(records: Iterable[RequestRecord]) -> list[int]:
+def tpot_ns(records: Iterable[RequestRecord]) -> list[int]:
     """Time per output token after the first, of each request with more than one; in whole nanoseconds."""
     return [
         round((r.finish_ns - r.first_token_ns) / (r.output_tokens - 1))
@@ -111,5 +129,6 @@ def _matched_blocks(records: Iterable[RequestRecord], block_size: int) -> list[B
     ]
 
 
-def _share(part: float, whole: float) -> float:
+def share(part: float, whole: float) -> float:
+    """Return part / whole, 0 where there is nothing to divide by."""
     return part / whole if whole else 0.0

@@ -1,9 +1,10 @@
-"""What a simulation found, as plain data: the shape of `summary.json` and the whole input of a report.
+"""What a simulation or a replay found, as plain data: the shape of `summary.json` and the whole input of a report.
 
-Times are seconds of virtual time. Nothing here knows an engine.
+Times are seconds: of virtual time, or of the trace's clock as a replay's clients saw it. Nothing here knows an engine.
+None stands for what clients of a replay cannot see or were not told.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 CURVE_POINTS = 101
 """A curve holds the quantiles at 0 %, 1 %, ... 100 %."""
@@ -43,14 +44,14 @@ class WorkerSummary:
     worker: int
     requests: int
     prompt_tokens: int
-    cached_tokens: int
+    cached_tokens: int | None
     output_tokens: int
-    busy_fraction: float
-    kv_usage_mean: float
-    kv_usage_peak: float
-    preemptions: int
-    evicted_blocks: int
-    series: Series
+    busy_fraction: float | None
+    kv_usage_mean: float | None
+    kv_usage_peak: float | None
+    preemptions: int | None
+    evicted_blocks: int | None
+    series: Series | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +74,7 @@ class Bin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSummary:
-    """One workload under one policy.
+    """One workload under one policy, or sent to real servers.
 
     `hit_rate_tokens` is cached over all prompt tokens of the requests that were scheduled; `hit_rate_requests`
     the share of requests with any cached token. `matched_blocks` counts requests by how many blocks of their
@@ -81,6 +82,10 @@ class RunSummary:
     what was true. `duration_seconds` is from the first arrival to the end of the last request; rates are over it. `ttft`, `e2e`
     and `queue` are measured from arrival, of finished requests, `tpot` is of those with more than one output token;
     `itl` is over all output tokens but each request's first, unfinished requests included.
+
+    Of a replay, requests with a first token are those that were scheduled, and hit rates are of the finished ones.
+    `failed` counts requests that got no whole answer, by what their clients saw; in a simulation there are none.
+    `kind` is `simulation` or `replay`; of a replay `policy` is the name that it was given.
     """
 
     policy: str
@@ -90,11 +95,11 @@ class RunSummary:
     unfinished: int
     duration_seconds: float
     prompt_tokens: int
-    cached_tokens: int
-    believed_cached_tokens: int
+    cached_tokens: int | None
+    believed_cached_tokens: int | None
     output_tokens: int
-    hit_rate_tokens: float
-    hit_rate_requests: float
+    hit_rate_tokens: float | None
+    hit_rate_requests: float | None
     ttft: Distribution
     ttft_hits: Distribution
     ttft_misses: Distribution
@@ -105,24 +110,28 @@ class RunSummary:
     requests_per_second: float
     output_tokens_per_second: float
     total_tokens_per_second: float
-    preemptions: int
-    evicted_blocks: int
-    kv_usage_mean: float
-    kv_usage_peak: float
+    preemptions: int | None
+    evicted_blocks: int | None
+    kv_usage_mean: float | None
+    kv_usage_peak: float | None
     matched_blocks: list[Bin]
     workers: list[WorkerSummary]
+    failed: dict[str, int] = field(default_factory=dict)
+    kind: str = "simulation"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
     """One or more runs of the same workload, and everything needed to repeat them.
 
+    `vllm_version` is whose decisions were made; None where a server did not tell.
+
     `settings` maps what was chosen (model, GPU, engine flags, latency, knowledge, seed, ...) to text, number or
     boolean; `notes` are sentences that a reader must not miss. `interrupted` says that the run was stopped early.
     """
 
     understudy_version: str
-    vllm_version: str
+    vllm_version: str | None
     command: str
     trace: str
     trace_sha256: str | None

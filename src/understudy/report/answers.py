@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from understudy.fleet.summary import Comparison, RunSummary
-from understudy.report.formats import count, duration, percent
+from understudy.report.formats import count, duration, percent, plural
 
 _USUAL_BASELINE = "round-robin"
 
@@ -16,6 +16,13 @@ def answers(comparison: Comparison) -> list[str]:
         achievement(run, baseline if place < len(complete) else None)
         for place, run in enumerate(comparison.runs)
     ]
+
+
+def number_of_runs(runs: Sequence[RunSummary]) -> str:
+    """Return how many policies are compared: runs, where some are replays."""
+    if all(run.kind == "simulation" for run in runs):
+        return plural(len(runs), "policy", "policies")
+    return plural(len(runs), "run")
 
 
 def interruption(comparison: Comparison) -> str | None:
@@ -35,10 +42,14 @@ def baseline_of(runs: Sequence[RunSummary]) -> RunSummary | None:
 
 def achievement(run: RunSummary, baseline: RunSummary | None) -> str:
     """Return what the policy achieved: '41.0% of prompt tokens from cache; p99 TTFT ..., ... less than'."""
-    parts = [f"{percent(run.hit_rate_tokens)} of prompt tokens from cache"] if run.prompt_tokens else []
+    parts = []
+    if run.prompt_tokens and run.hit_rate_tokens is not None:
+        parts.append(f"{percent(run.hit_rate_tokens)} of prompt tokens from cache")
     parts.append(_ttft(run, baseline))
     if run.refused.prompt_longer_than_context:
         parts.append(f"{count(run.refused.prompt_longer_than_context)} refused")
+    if run.failed:
+        parts.append(f"{count(sum(run.failed.values()))} failed")
     if run.unfinished:
         parts.append(f"{count(run.unfinished)} unfinished")
     return "; ".join(parts)

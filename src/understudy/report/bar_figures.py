@@ -41,14 +41,15 @@ def _tokens(worker: WorkerSummary) -> int:
 
 
 def _load(
-    caption: Caption, runs: Sequence[RunSummary], pick: Callable[[WorkerSummary], float], y: Axis
+    caption: Caption, runs: Sequence[RunSummary], pick: Callable[[WorkerSummary], float | None], y: Axis
 ) -> Figure:
-    if not any(run.workers for run in runs):
+    if all(pick(worker) is None for run in runs for worker in run.workers):
         return nothing(caption)
 
     def draw(style: int, run: RunSummary) -> str:
-        said = f"{run.policy}: {spread((pick(worker) for worker in run.workers), significant)}"
-        bars = [(str(worker.worker), pick(worker)) for worker in run.workers]
+        picked = ((str(worker.worker), pick(worker)) for worker in run.workers)
+        bars = [(label, value) for label, value in picked if value is not None]
+        said = f"{run.policy}: {spread((value for _, value in bars), significant)}"
         return bar_chart(Words(f"{caption.key}-{style}", caption.title, said), style, bars, "worker", y)
 
     return Figure(caption, panels(runs, draw))
@@ -75,14 +76,23 @@ def _matched(runs: Sequence[RunSummary]) -> Figure:
 def _belief(runs: Sequence[RunSummary]) -> Figure:
     how = (
         "Prompt tokens of scheduled requests: those that the router expected the chosen worker to hold, and "
-        "those that the worker took from its cache. A policy that looks at no cache expects none."
+        "those that the worker took from its cache. A policy that looks at no cache expects none; what a replay's "
+        "router expected is not known."
     )
     caption = Caption("belief", "Cached tokens, believed and true", how)
-    x = count_axis("tokens", max(max(run.believed_cached_tokens, run.cached_tokens) for run in runs))
+    known = [
+        value
+        for run in runs
+        for value in (run.believed_cached_tokens, run.cached_tokens)
+        if value is not None
+    ]
+    if not known:
+        return nothing(caption)
+    x = count_axis("tokens", max(known))
 
     def draw(style: int, run: RunSummary) -> str:
         pairs = (("believed", run.believed_cached_tokens), ("true", run.cached_tokens))
-        bars = [(label, float(value), count(value)) for label, value in pairs]
+        bars = [(label, float(value or 0), count(value)) for label, value in pairs]
         said = f"{run.policy}: " + ", ".join(f"{label} {text}" for label, _, text in bars)
         return lying_bars(Words(f"belief-{style}", caption.title, said), style, bars, x)
 

@@ -22,9 +22,9 @@ def printable(text: str) -> str:
     return "".join(" " if char.isspace() else char if char.isprintable() else "\ufffd" for char in text)
 
 
-def significant(value: float) -> str:
+def significant(value: float | None) -> str:
     """Return the number with three significant digits or more, never in scientific notation."""
-    if not math.isfinite(value):
+    if value is None or not math.isfinite(value):
         return MISSING
     if value == 0:
         return "0"
@@ -42,14 +42,14 @@ def duration(seconds: float | None) -> str:
     return f"{significant(seconds)}{NO_BREAK}s"
 
 
-def percent(share: float) -> str:
+def percent(share: float | None) -> str:
     """Return a share, 0 to 1, as a percentage with one decimal."""
-    return f"{share * 100:.1f}%" if math.isfinite(share) else MISSING
+    return MISSING if share is None or not math.isfinite(share) else f"{share * 100:.1f}%"
 
 
-def count(value: int) -> str:
+def count(value: int | None) -> str:
     """Return a whole number with its thousands set apart."""
-    return f"{value:,}"
+    return MISSING if value is None else f"{value:,}"
 
 
 def compact(value: float) -> str:

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from importlib import resources
 
 from understudy.fleet.summary import Comparison, RunSummary, WorkerSummary
-from understudy.report.answers import answers, interruption
+from understudy.report.answers import answers, interruption, number_of_runs
 from understudy.report.bar_figures import load_figures, match_figures
 from understudy.report.charts import escaped
 from understudy.report.figure import Figure
-from understudy.report.formats import MISSING, count, percent, plural
+from understudy.report.formats import MISSING, count, percent
 from understudy.report.latency_figures import latency_figures
 from understudy.report.rows import Section, table_sections
 from understudy.report.time_figures import time_figures
@@ -33,8 +33,7 @@ def comparison_html(comparison: Comparison) -> str:
     """Return the whole report as one HTML5 document; equal comparisons give equal text."""
     runs = comparison.runs
     style = resources.files(__package__).joinpath("style.css").read_text(encoding="utf-8")
-    policies = runs[0].policy if len(runs) == 1 else plural(len(runs), "policy", "policies")
-    title = f"{policies} on {comparison.trace}"
+    title = f"{runs[0].policy if len(runs) == 1 else number_of_runs(runs)} on {comparison.trace}"
     parts = [
         _HEAD,
         f"<title>Understudy: {escaped(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n",
@@ -98,7 +97,7 @@ def _tables(runs: Sequence[RunSummary]) -> str:
 
 def _section_table(section: Section, runs: Sequence[RunSummary]) -> str:
     policies = (escaped(run.policy) for run in runs)
-    rows = ((row.label, row.cells) for row in section.rows)
+    rows = ((escaped(row.label), row.cells) for row in section.rows)
     table = _table(section.title, ("", *policies), rows)
     return f'<div class="table">{table}<p class="how">{section.how}</p></div>\n'
 
@@ -180,7 +179,7 @@ def _notes(notes: Sequence[str]) -> str:
 def _footer(comparison: Comparison) -> str:
     facts = [
         ("Understudy", comparison.understudy_version),
-        ("vLLM's decisions of", comparison.vllm_version),
+        ("vLLM's decisions of", comparison.vllm_version or MISSING),
         ("Trace", comparison.trace),
         ("Trace SHA-256", comparison.trace_sha256 or MISSING),
     ]

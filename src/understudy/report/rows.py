@@ -77,6 +77,7 @@ def _requests(runs: Sequence[RunSummary]) -> Section:
         _row("requests", runs, lambda run: count(run.requests)),
         _row("finished", runs, lambda run: count(run.finished)),
         _row("refused, too long", runs, lambda run: count(run.refused.prompt_longer_than_context)),
+        *_failures(runs),
         _row("unfinished", runs, lambda run: count(run.unfinished)),
         _row("duration", runs, lambda run: duration(run.duration_seconds)),
     ]
@@ -85,9 +86,23 @@ def _requests(runs: Sequence[RunSummary]) -> Section:
         rows.insert(3, longest)
     how = (
         "A request is refused where vLLM would answer with an error, because its prompt leaves no room for a "
-        "token in the context. The duration is virtual time, from the start of the run to its end."
+        "token in the context. Failed requests got no whole answer for another reason. The duration is from the "
+        "first arrival to the end of the last request. The time of a simulation is virtual; that of a replay is the "
+        "trace's, as its clients saw it pass, and what they cannot see is missing."
     )
     return Section("Requests", how, tuple(rows))
+
+
+def _failures(runs: Sequence[RunSummary]) -> list[Row]:
+    """Return how many requests failed, and if any did, how many for which reason."""
+    reasons = sorted({reason for run in runs for reason in run.failed})
+    return [
+        _row("failed", runs, lambda run: count(sum(run.failed.values()))),
+        *(
+            Row(f"failed, {reason}", tuple(count(run.failed.get(reason, 0)) for run in runs))
+            for reason in reasons
+        ),
+    ]
 
 
 def _cache(runs: Sequence[RunSummary]) -> Section:
@@ -95,12 +110,12 @@ def _cache(runs: Sequence[RunSummary]) -> Section:
         _row(
             "hit rate, tokens",
             runs,
-            lambda run: percent(run.hit_rate_tokens) if run.prompt_tokens else MISSING,
+            lambda run: percent(run.hit_rate_tokens if run.prompt_tokens else None),
         ),
         _row(
             "hit rate, requests",
             runs,
-            lambda run: percent(run.hit_rate_requests) if run.prompt_tokens else MISSING,
+            lambda run: percent(run.hit_rate_requests if run.prompt_tokens else None),
         ),
         _row("prompt tokens", runs, lambda run: count(run.prompt_tokens)),
         _row("cached tokens, true", runs, lambda run: count(run.cached_tokens)),
@@ -135,7 +150,7 @@ def _latency(runs: Sequence[RunSummary]) -> Section:
         *_quantiles("queue wait", runs, lambda run: run.queue),
     )
     how = (
-        "Of finished requests, in virtual time. TTFT: from arrival to the first output token. TPOT: a request's "
+        "Of finished requests. TTFT: from arrival to the first output token. TPOT: a request's "
         "mean time per further output token. ITL: the gap before each output token but a request's first, of "
         "all requests. E2E: from arrival to the last output token. Queue wait: from arrival until first "
         "scheduled. Quantiles by nearest rank."
@@ -211,11 +226,12 @@ def _requests_of_worker(run: RunSummary, number: int) -> str:
 def _least_and_most(
     name: str,
     runs: Sequence[RunSummary],
-    pick: Callable[[WorkerSummary], float],
+    pick: Callable[[WorkerSummary], float | None],
     text: Callable[[float], str],
 ) -> tuple[Row, Row]:
     def of_workers(run: RunSummary, choose: Callable[[Iterable[float]], float]) -> str:
-        return text(choose(pick(worker) for worker in run.workers)) if run.workers else MISSING
+        known = [value for worker in run.workers if (value := pick(worker)) is not None]
+        return text(choose(known)) if known else MISSING
 
     return (
         _row(f"{name}, least", runs, lambda run: of_workers(run, min)),

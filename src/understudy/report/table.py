@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from understudy.fleet.summary import Comparison, RunSummary
-from understudy.report.answers import interruption
-from understudy.report.formats import NO_BREAK, plural, printable
+from understudy.report.answers import interruption, number_of_runs
+from understudy.report.formats import NO_BREAK, printable
 from understudy.report.rows import Row, Section, table_sections
 
 _PLAIN_WIDTH = 80
@@ -40,7 +40,7 @@ def comparison_table(comparison: Comparison) -> str:
 def print_comparison(comparison: Comparison, console: Console) -> None:
     """Print the table, as many policies side by side as the console is wide, and then the notes."""
     runs = comparison.runs
-    title = f"{printable(comparison.trace)}: {plural(len(runs), 'policy', 'policies')}"
+    title = f"{printable(comparison.trace)}: {number_of_runs(runs)}"
     console.print(Text(title), highlight=False)
     interrupted = interruption(comparison)
     if interrupted:
@@ -59,7 +59,7 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
 def _plain(section: Section) -> Section:
     """Return the section with its labels indented and its blanks as a terminal knows them."""
     rows = (
-        Row(_INDENT + row.label, tuple(cell.replace(NO_BREAK, " ") for cell in row.cells))
+        Row(_INDENT + printable(row.label), tuple(cell.replace(NO_BREAK, " ") for cell in row.cells))
         for row in section.rows
     )
     return replace(section, rows=tuple(rows))

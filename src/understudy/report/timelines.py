@@ -36,13 +36,12 @@ def _combined(
     run: RunSummary, pick: Pick, most_points: int, combine: Callable[[list[float]], float]
 ) -> list[Point]:
     """Thin every worker's series in step with the longest, then combine them; all have the same interval."""
-    longest = max(
-        (worker.series for worker in run.workers), key=lambda series: len(pick(series)), default=None
-    )
+    known = [worker.series for worker in run.workers if worker.series is not None]
+    longest = max(known, key=lambda series: len(pick(series)), default=None)
     if longest is None:
         return []
     size = _group_size(len(pick(longest)), most_points)
-    each = [_group_means(pick(worker.series), size) for worker in run.workers]
+    each = [_group_means(pick(series), size) for series in known]
     moments = [seconds for seconds, _ in thinned(pick(longest), longest.interval_seconds, most_points)]
     return [
         (seconds, combine([means[index] for means in each if index < len(means)]))
