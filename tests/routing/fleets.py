@@ -12,7 +12,11 @@ from understudy.routing import PolicyMemory, RoutingRequest, WorkerView
 class FixedFleet:
     """A fleet with these views, holding this many blocks of every prompt; counts what a policy looked at."""
 
-    def __init__(self, workers: Sequence[WorkerView], matched: Sequence[int]) -> None:
+    def __init__(
+        self, workers: Sequence[WorkerView], matched: Sequence[int], keys: Sequence[int] | None = None
+    ) -> None:
+        self.slots = range(len(workers))
+        self.keys = self.slots if keys is None else keys
         self._workers = workers
         self._matched = matched
         self.looks_at_workers = 0
@@ -25,6 +29,8 @@ class FixedFleet:
     def workers(self) -> Sequence[WorkerView]:
         """All workers, by index."""
         self.looks_at_workers += 1
+        for index, view in enumerate(self._workers):
+            view.index = index
         return self._workers
 
     def matched_blocks(self, _request: RoutingRequest) -> Sequence[int]:
@@ -34,9 +40,10 @@ class FixedFleet:
 
 
 class SizeOnlyFleet:
-    """A fleet of which a policy may know nothing but the size."""
+    """A fleet of which a policy may know nothing but who is there."""
 
     def __init__(self, size: int) -> None:
+        self.slots = self.keys = range(size)
         self._size = size
 
     def __len__(self) -> int:

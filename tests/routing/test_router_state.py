@@ -1,7 +1,6 @@
 """RouterState: what a router believes after it was told things."""
 
 import math
-from collections import defaultdict
 
 import pytest
 from hypothesis import given, settings
@@ -16,27 +15,56 @@ NEWS_KINDS = [Knowledge.EXACT, Knowledge.EVENTS, Knowledge.HEARTBEAT]
 
 
 class BookkeepingMachine(RuleBasedStateMachine):
-    """Requests come, get their first token and go; the sums a worker are recomputed from those in flight."""
+    """Workers join and leave, requests come, get their first token and go; the sums are recomputed from those in flight."""
 
     def __init__(self) -> None:
         super().__init__()
         self.state = RouterState(NUM_WORKERS, Knowledge.EVENTS)
         self.in_flight: dict[str, tuple[RoutingRequest, Decision]] = {}
         self.before_first_token: set[str] = set()
-        self.routed: dict[int, int] = defaultdict(int)
+        self.routed: dict[int, int] = dict.fromkeys(range(NUM_WORKERS), 0)
+        self.members = set(range(NUM_WORKERS))
+        self.num_requests = 0
 
-    @rule(worker=st.integers(0, NUM_WORKERS - 1), tokens=st.integers(1, 100), data=st.data())
-    def dispatched(self, worker: int, tokens: int, data: st.DataObject) -> None:
+    def _leftovers(self) -> set[int]:
+        return {decision.worker for _, decision in self.in_flight.values()} - self.members
+
+    @precondition(lambda self: len(self.members) < 5)
+    @rule()
+    def joined(self) -> None:
+        """Add a worker: it gets the first slot that is nobody's and where nothing is in flight."""
+        taken = self.members | self._leftovers()
+        slot = self.state.add_worker(Knowledge.EVENTS)
+        assert slot == next(number for number in range(10) if number not in taken)
+        self.members.add(slot)
+        self.routed[slot] = 0
+
+    @precondition(lambda self: self.members)
+    @rule(data=st.data())
+    def left(self, data: st.DataObject) -> None:
+        """Retire a worker, whatever is in flight there."""
+        slot = data.draw(st.sampled_from(sorted(self.members)))
+        self.state.stored(slot, range(5))
+        self.state.retire_worker(slot)
+        self.members.remove(slot)
+        assert self.state.knowledge_of(slot) is None
+        assert self.state.index.blocks_held(slot) == 0
+
+    @precondition(lambda self: self.members)
+    @rule(tokens=st.integers(1, 100), data=st.data())
+    def dispatched(self, tokens: int, data: st.DataObject) -> None:
         """Send a request."""
-        name = f"r{sum(self.routed.values())}"
+        worker = data.draw(st.sampled_from(sorted(self.members)))
+        name = f"r{self.num_requests}"
         request = RoutingRequest(
             request_id=name, num_prompt_tokens=tokens, block_hashes=range(tokens // 16), block_size=16
         )
         decision = Decision(worker, data.draw(st.integers(0, tokens // 16)), "test")
-        self.state.dispatched(request, decision)
+        self.state.dispatched(request, decision, 0)
         self.in_flight[name] = (request, decision)
         self.before_first_token.add(name)
         self.routed[worker] += 1
+        self.num_requests += 1
 
     @precondition(lambda self: self.before_first_token)
     @rule(data=st.data())
@@ -81,10 +109,10 @@ test_bookkeeping_never_drifts = BookkeepingMachine.TestCase
 def test_routers_with_news_believe_only_the_workers(knowledge: Knowledge) -> None:
     """A router that hears from its workers takes nothing to be cached because it sent it."""
     state = RouterState(2, knowledge)
-    state.dispatched(request_of(4), Decision(1, 0, "test"))
-    assert list(state.matched_blocks(request_of(4))) == [0, 0]
+    state.dispatched(request_of(4), Decision(1, 0, "test"), 0)
+    assert list(state.matched_blocks(request_of(4), 0)) == [0, 0]
     state.synchronised(0, range(3))
-    assert list(state.matched_blocks(request_of(4))) == [3, 0]
+    assert list(state.matched_blocks(request_of(4), 0)) == [3, 0]
 
 
 @pytest.mark.parametrize("knowledge", [Knowledge.EXACT, Knowledge.EVENTS])
@@ -93,34 +121,32 @@ def test_events_change_what_is_matched(knowledge: Knowledge) -> None:
     state = RouterState(2, knowledge)
     state.stored(0, range(4))
     state.stored(1, range(2))
-    assert list(state.matched_blocks(request_of(4))) == [4, 2]
+    assert list(state.matched_blocks(request_of(4), 0)) == [4, 2]
     state.removed(0, [3])
     state.cleared(1)
-    assert list(state.matched_blocks(request_of(4))) == [3, 0]
+    assert list(state.matched_blocks(request_of(4), 0)) == [3, 0]
 
 
 def test_own_knowledge_guesses_what_it_sent() -> None:
     """A router without news takes the full blocks of a prompt to be cached where it sent it, finished or not."""
     state = RouterState(2, Knowledge.OWN)
-    state.dispatched(request_of(4), Decision(1, 0, "test"))
-    assert list(state.matched_blocks(request_of(6))) == [0, 4]
+    state.dispatched(request_of(4), Decision(1, 0, "test"), 0)
+    assert list(state.matched_blocks(request_of(6), 0)) == [0, 4]
     state.finished("r1", 1)
-    assert list(state.matched_blocks(request_of(6))) == [0, 4]
+    assert list(state.matched_blocks(request_of(6), 0)) == [0, 4]
 
 
 @given(limit=st.integers(1, 20), blocks=st.integers(1, 40))
 def test_own_guesses_are_bounded(limit: int, blocks: int) -> None:
     """A router without news remembers no more than its bound for each worker."""
     state = RouterState(1, Knowledge.OWN, max_guessed_blocks=limit)
-    state.dispatched(request_of(blocks), Decision(0, 0, "test"))
+    state.dispatched(request_of(blocks), Decision(0, 0, "test"), 0)
     assert state.index.blocks_held(0) == min(limit, blocks)
 
 
-def test_own_knowledge_hears_no_news() -> None:
-    """Telling a router what its kind cannot hear is a mistake of the fleet's."""
+def test_what_a_worker_cannot_say_is_a_mistake() -> None:
+    """Telling a router news of blocks that its knowledge of a worker does not have is a mistake of its driver's."""
     own, heartbeat = RouterState(1, Knowledge.OWN), RouterState(1, Knowledge.HEARTBEAT)
-    with pytest.raises(AssertionError):
-        own.reported(0, 1, 1, 0.5, 0)
     with pytest.raises(AssertionError):
         own.synchronised(0, [1])
     with pytest.raises(AssertionError):
@@ -129,6 +155,91 @@ def test_own_knowledge_hears_no_news() -> None:
         heartbeat.removed(0, [1])
     with pytest.raises(AssertionError):
         heartbeat.cleared(0)
+
+
+def test_nothing_happens_to_a_worker_that_has_left() -> None:
+    """Requests, news and reports of a worker that has left are mistakes of the driver's; ends of its requests are not."""
+    state = RouterState(1, Knowledge.EVENTS)
+    state.dispatched(request_of(4), Decision(0, 0, "test"), 0)
+    state.retire_worker(0)
+    state.first_token("r1", 0)
+    state.finished("r1", 0)
+    for told in (
+        lambda: state.stored(0, [1]),
+        lambda: state.synchronised(0, [1]),
+        lambda: state.reported(0, 1, 1, 0.5, 0),
+        lambda: state.dispatched(request_of(4), Decision(0, 0, "test"), 0),
+        lambda: state.retire_worker(0),
+    ):
+        with pytest.raises(AssertionError):
+            told()
+
+
+def test_who_gets_a_slot_again_starts_afresh() -> None:
+    """A new worker in an old slot has none of its predecessor's blocks, load, counts or key."""
+    state = RouterState(2, Knowledge.OWN)
+    state.dispatched(request_of(4), Decision(0, 0, "test"), 0)
+    state.reported(0, running=3, waiting=2, kv_usage=0.5, at_ns=0)
+    state.finished("r1", 0)
+    state.retire_worker(0)
+    assert state.add_worker(Knowledge.EVENTS, key=77) == 0
+    view = state.fleet_at(10**9).workers[0]
+    assert (view.requests_routed, view.running, view.waiting, view.age_seconds) == (0, 0, 0, math.inf)
+    assert list(state.matched_blocks(request_of(4), 0)) == [0, 0]
+    assert list(state.fleet_at(0).keys) == [77, 1]
+    assert list(state.fleet_at(0).slots) == [0, 1]
+
+
+def test_each_worker_has_its_own_kind_of_knowledge() -> None:
+    """Of one worker what was sent counts, of another what it says, and nothing else of either."""
+    state = RouterState(0, Knowledge.OWN)
+    own, events = state.add_worker(Knowledge.OWN), state.add_worker(Knowledge.EVENTS)
+    for worker, name in ((own, "a"), (events, "b")):
+        state.dispatched(request_of(4, name=name), Decision(worker, 0, "test"), 0)
+    assert list(state.matched_blocks(request_of(6), 0)) == [4, 0]
+    state.stored(events, range(3))
+    assert list(state.matched_blocks(request_of(6), 0)) == [4, 3]
+
+
+@pytest.mark.parametrize("before", Knowledge)
+@pytest.mark.parametrize("after", Knowledge)
+def test_another_kind_of_knowledge_starts_from_nothing(before: Knowledge, after: Knowledge) -> None:
+    """What was known of a worker's blocks is forgotten, that of the others is not, and counts go on."""
+    state = RouterState(2, before)
+    for worker, name in ((0, "a"), (1, "b")):
+        if before is not Knowledge.OWN:
+            state.synchronised(worker, range(4))
+        state.dispatched(request_of(4, name=name), Decision(worker, 0, "test"), 0)
+    state.set_knowledge(0, after)
+    assert state.knowledge_of(0) is after
+    assert list(state.matched_blocks(request_of(4), 0)) == [0, 4]
+    state.dispatched(request_of(3, name="c"), Decision(0, 0, "test"), 0)
+    guessed = 3 if after is Knowledge.OWN else 0
+    assert list(state.matched_blocks(request_of(4), 0)) == [guessed, 4]
+    assert [view.in_flight for view in state.views_at(0)] == [2, 1]
+
+
+def test_guesses_grow_old() -> None:
+    """What was sent too long ago is no longer taken to be cached, and what was sent again is."""
+    state = RouterState(1, Knowledge.OWN, max_guess_age_ns=100)
+    state.dispatched(request_of(4, name="a"), Decision(0, 0, "test"), 0)
+    state.dispatched(request_of(2, name="b"), Decision(0, 0, "test"), 60)
+    fleets = [state.fleet_at(now_ns) for now_ns in (99, 100, 160)]
+    assert [list(fleet.matched_blocks(request_of(4))) for fleet in fleets] == [[4], [2], [0]]
+
+
+@given(bound=st.integers(1, 20), limit=st.integers(1, 20), blocks=st.integers(1, 40))
+def test_one_bound_for_all_kinds_of_knowledge(bound: int, limit: int, blocks: int) -> None:
+    """No kind of knowledge keeps more blocks of a worker than may be kept; guesses obey their own bound as well."""
+    state = RouterState(3, Knowledge.OWN, limit, max_blocks_per_worker=bound)
+    state.set_knowledge(1, Knowledge.EVENTS)
+    state.set_knowledge(2, Knowledge.HEARTBEAT)
+    state.dispatched(request_of(blocks), Decision(0, 0, "test"), 0)
+    state.stored(1, range(blocks))
+    state.synchronised(2, range(blocks))
+    held = [state.index.blocks_held(worker) for worker in range(3)]
+    assert held == [min(bound, limit, blocks), min(bound, blocks), min(bound, blocks)]
+    assert state.index.num_beyond_bound == 2 * max(0, blocks - bound)
 
 
 def test_reports_age() -> None:
@@ -144,7 +255,7 @@ def test_fleet_shows_the_state() -> None:
     """A policy sees through the fleet what the router knows."""
     state = RouterState(2, Knowledge.EVENTS)
     state.stored(1, range(3))
-    state.dispatched(request_of(4), Decision(1, 3, "test"))
+    state.dispatched(request_of(4), Decision(1, 3, "test"), 0)
     fleet = state.fleet_at(0)
     assert len(fleet) == 2
     assert [view.in_flight for view in fleet.workers] == [0, 1]
@@ -154,7 +265,7 @@ def test_fleet_shows_the_state() -> None:
 def test_news_about_the_wrong_worker_is_a_mistake() -> None:
     """A request can only get on and end where it was sent."""
     state = RouterState(2, Knowledge.EVENTS)
-    state.dispatched(request_of(4), Decision(1, 0, "test"))
+    state.dispatched(request_of(4), Decision(1, 0, "test"), 0)
     with pytest.raises(AssertionError):
         state.first_token("r1", 0)
     with pytest.raises(AssertionError):

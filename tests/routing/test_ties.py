@@ -15,7 +15,7 @@ tied_sets = st.sets(st.integers(0, 7), min_size=1).map(sorted)
 def test_workers_that_keep_tying_win_equally_often(tied: list[int], rounds: int, turn: int) -> None:
     """After any number of full rounds each tied worker has won that often, wherever the turn began."""
     memory = fresh_memory(turn=turn)
-    wins = Counter(next_in_turn(tied, memory) for _ in range(rounds * len(tied)))
+    wins = Counter(next_in_turn(tied, SizeOnlyFleet(8), memory) for _ in range(rounds * len(tied)))
     assert wins == dict.fromkeys(tied, rounds)
 
 
@@ -25,8 +25,8 @@ def test_decisions_without_a_tie_take_no_turn(tied: list[int], rounds: int) -> N
     memory = fresh_memory()
     wins: Counter[int] = Counter()
     for _ in range(rounds * len(tied)):
-        wins[next_in_turn(tied, memory)] += 1
-        assert next_in_turn([7], memory) == 7
+        wins[next_in_turn(tied, SizeOnlyFleet(8), memory)] += 1
+        assert next_in_turn([7], SizeOnlyFleet(8), memory) == 7
     assert wins == dict.fromkeys(tied, rounds)
 
 

@@ -25,9 +25,12 @@ app = App(
 for _path, _summary in (
     ("simulate:simulate", "Replay a workload over a fleet of engines, in virtual time."),
     ("simulate:compare", "Replay the same workload under each of several routing policies."),
+    ("replay:replay", "Send a workload to an OpenAI endpoint in real time, and report what its clients saw."),
     ("demo:demo", "Compare three routing policies on 1,000 real requests."),
     ("capacity:capacity", "Print where every byte of a GPU goes, and how many KV-cache blocks remain."),
     ("serve:serve", "Serve one emulated worker over HTTP, in place of `vllm serve`, with vLLM's flags."),
+    ("route:route", "Route requests to vLLM servers, real or emulated, by what their caches hold."),
+    ("up:up", "Start emulated workers and a router in front of them, by one command."),
     ("generate:generate", "Print a generated workload as JSON lines."),
     ("step_log:step_log", "Print what the scheduler decides in each step, to be compared with vLLM's own."),
     ("verify:verify", "Compare with vLLM and print a scorecard; nothing disagrees if the exit status is 0."),
@@ -65,6 +68,11 @@ def status_of(arguments: list[str]) -> int:
 
 
 def _run_command(arguments: list[str]) -> object:
+    if arguments[:1] == ["route"]:
+        # Its flags may also stand in a file and in the environment.
+        from understudy.cli.route import route  # noqa: PLC0415 - as late as every other command
+
+        return route(arguments[1:])
     if arguments[:1] == ["serve"]:
         # Its command line is vLLM's to the letter, and parsed by vLLM's rules.
         from understudy.cli.serve import serve  # noqa: PLC0415 - as late as every other command

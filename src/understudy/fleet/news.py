@@ -55,9 +55,10 @@ class News:
         self._worker = worker
         self._state = state
         self._timing = timing
-        self._is_exact = state.knowledge is Knowledge.EXACT
-        self._hears_events = state.knowledge in (Knowledge.EXACT, Knowledge.EVENTS)
-        self._has_heartbeat = state.knowledge in (Knowledge.EVENTS, Knowledge.HEARTBEAT)
+        knowledge = state.knowledge_of(worker.index)
+        self._is_exact = knowledge is Knowledge.EXACT
+        self._hears_events = knowledge in (Knowledge.EXACT, Knowledge.EVENTS)
+        self._has_heartbeat = knowledge in (Knowledge.EVENTS, Knowledge.HEARTBEAT)
         self._on_the_way: DelayLine[KVCacheEvent | _Load | _Blocks] = DelayLine()
         self._next_heartbeat_ns = timing.heartbeat_ns
 

@@ -198,7 +198,7 @@ class Simulation:
         self._in_flight[request.request_id] = Dispatched(
             request, self.now_ns, decision.worker, usable_blocks * block_size, decision.reason
         )
-        self._state.dispatched(routing_request, decision)
+        self._state.dispatched(routing_request, decision, self.now_ns)
         self.workers[decision.worker].add(request, self.now_ns)
 
     def _refuse(self, item: WorkloadRequest, serial: int) -> None:
@@ -316,6 +316,16 @@ class _LazyFleet:
 
     def __len__(self) -> int:
         return len(self._simulation.workers)
+
+    @property
+    def slots(self) -> Sequence[int]:
+        """Every worker's own index."""
+        return range(len(self))
+
+    @property
+    def keys(self) -> Sequence[int]:
+        """The same: here no worker has a name of its own."""
+        return range(len(self))
 
     @property
     def workers(self) -> Sequence[WorkerView]:

@@ -4,25 +4,54 @@ One flat dict maps a block hash to a bitmask of workers. A hash stands for the w
 its block, so no tree is needed: a prompt's prefix is found by walking its hashes until nobody holds one.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
+from itertools import islice
+
+SPARE_NAMES = 64
+"""How many names of blocks that it has dropped are kept of the smallest worker; of larger ones half of what they hold."""
+
+_WORD_BITS = 60
+_WORD = (1 << _WORD_BITS) - 1
 
 
 class PrefixIndex:
-    """Blocks held by each of `num_workers` workers, with copies counted.
+    """Blocks held by each of `num_workers` workers, more of which may be added, with copies counted.
 
     vLLM does not merge equal blocks: it can hold one hash several times and says "stored" and "removed" for
     each copy. So a worker holds a hash until it was removed as often as it was stored.
+
+    Of no worker more than `max_blocks_per_worker` different blocks are known at any moment: what is stored beyond
+    is left out, and its removal later is one of an unknown block.
     """
 
-    def __init__(self, num_workers: int) -> None:
-        self.num_workers = num_workers
+    def __init__(self, num_workers: int, max_blocks_per_worker: int | None = None) -> None:
         self.unknown_removals = 0
         """How many removals named a block that the worker was not known to hold; they change nothing."""
+        self.num_beyond_bound = 0
+        """How many blocks were left out because their worker had as many as may be known."""
+        self._max_blocks = max_blocks_per_worker
         self._masks: dict[Hashable, int] = {}
-        self._extra_copies: list[dict[Hashable, int]] = [{} for _ in range(num_workers)]
-        self._num_held = [0] * num_workers
-        # What the last full synchronisation left, until anything else changes: spares the next one a search.
-        self._synchronised: list[set[Hashable] | None] = [set() for _ in range(num_workers)]
+        self._bits: list[int] = []
+        self._extra_copies: list[dict[Hashable, int]] = []
+        self._num_held: list[int] = []
+        # Each block that the worker holds is named here, so that nobody has to search the whole index for them.
+        self._names: list[list[Hashable]] = []
+        for _ in range(num_workers):
+            self.add_worker()
+
+    @property
+    def num_workers(self) -> int:
+        """How many workers there are."""
+        return len(self._bits)
+
+    def add_worker(self) -> int:
+        """Add a worker that holds nothing, and return its number: one more than the last."""
+        worker = len(self._bits)
+        self._bits.append(1 << worker)
+        self._extra_copies.append({})
+        self._num_held.append(0)
+        self._names.append([])
+        return worker
 
     def blocks_held(self, worker: int) -> int:
         """Return how many different blocks the worker holds; copies count once."""
@@ -31,26 +60,34 @@ class PrefixIndex:
     def stored(self, worker: int, hashes: Sequence[Hashable]) -> None:
         """Note that the worker has cached these blocks, each once more than before."""
         masks = self._masks
-        get = masks.get
-        bit = 1 << worker
-        repeated = 0
+        get, name = masks.get, self._names[worker].append
+        bit = self._bits[worker]
+        held = self._num_held[worker]
+        limit = held + len(hashes) if self._max_blocks is None else self._max_blocks
+        # Neighbours in a prompt tend to be held by the same workers; then one number serves them all.
+        before, after = 0, bit
         for block in hashes:
             mask = get(block, 0)
             if mask & bit:
                 extra = self._extra_copies[worker]
                 extra[block] = extra.get(block, 0) + 1
-                repeated += 1
+            elif held < limit:
+                if mask is not before:
+                    before, after = mask, mask | bit if mask else bit
+                masks[block] = after
+                name(block)
+                held += 1
             else:
-                masks[block] = mask | bit
-        self._num_held[worker] += len(hashes) - repeated
-        self._synchronised[worker] = None
+                self.num_beyond_bound += 1
+        self._num_held[worker] = held
+        self._tidy_names(worker)
 
-    def removed(self, worker: int, hashes: Sequence[Hashable]) -> None:
+    def removed(self, worker: int, hashes: Iterable[Hashable]) -> None:
         """Note that the worker has dropped one copy of each of these blocks."""
         masks = self._masks
         get = masks.get
         extra = self._extra_copies[worker]
-        bit = 1 << worker
+        bit = self._bits[worker]
         dropped = 0
         for block in hashes:
             mask = get(block, 0)
@@ -66,7 +103,7 @@ class PrefixIndex:
                 masks[block] = mask ^ bit
             dropped += 1
         self._num_held[worker] -= dropped
-        self._synchronised[worker] = None
+        self._tidy_names(worker)
 
     def cleared(self, worker: int) -> None:
         """Note that the worker holds nothing any more."""
@@ -75,32 +112,38 @@ class PrefixIndex:
     def replace(self, worker: int, hashes: Sequence[Hashable]) -> None:
         """Forget all that was known of the worker: it holds exactly these blocks, a hash once for each copy.
 
-        Costs as much as the difference when nothing but synchronisations were heard of the worker since the
-        last one, else one search through the whole index.
+        Where they are more than may be known, the first of them.
         """
         masks = self._masks
-        bit = 1 << worker
+        bit = self._bits[worker]
         before = self._held_by(worker)
         after = set(hashes)
+        copies = _copies_beyond_first(hashes) if len(after) < len(hashes) else {}
+        if self._max_blocks is not None and len(after) > self._max_blocks:
+            self.num_beyond_bound += len(after) - self._max_blocks
+            after = set(islice(dict.fromkeys(hashes), self._max_blocks))
+            copies = {block: count for block, count in copies.items() if block in after}
         for block in before - after:
             if masks[block] == bit:
                 del masks[block]
             else:
                 masks[block] ^= bit
         for block in after - before:
-            masks[block] = masks.get(block, 0) | bit
+            mask = masks.get(block, 0)
+            masks[block] = mask | bit if mask else bit
         self._num_held[worker] = len(after)
-        self._extra_copies[worker] = _copies_beyond_first(hashes) if len(after) < len(hashes) else {}
-        self._synchronised[worker] = after
+        self._extra_copies[worker] = copies
+        self._names[worker] = list(after)
 
     def longest_prefixes(self, hashes: Sequence[Hashable]) -> list[int]:
         """Return for each worker how many of these hashes it holds from the first on without a gap."""
-        alive = (1 << self.num_workers) - 1
-        matched = [0] * self.num_workers
+        alive = (1 << len(self._bits)) - 1
+        matched = [0] * len(self._bits)
         for depth, mask in enumerate(map(self._masks.get, hashes)):
             still_alive = alive & mask if mask is not None else 0
             if still_alive != alive:
-                _record(matched, alive ^ still_alive, depth)
+                if depth:
+                    _record(matched, alive ^ still_alive, depth)
                 alive = still_alive
                 if not alive:
                     return matched
@@ -109,23 +152,29 @@ class PrefixIndex:
 
     def check_integrity(self) -> None:
         """Assert that all that is kept agrees with itself; takes time in proportion to the index."""
-        everyone = 1 << self.num_workers
+        everyone = 1 << len(self._bits)
         assert all(0 < mask < everyone for mask in self._masks.values())
-        for worker in range(self.num_workers):
-            held = self._search(worker)
+        for worker, bit in enumerate(self._bits):
+            held = {block for block, mask in self._masks.items() if mask & bit}
             assert self._num_held[worker] == len(held)
-            assert self._synchronised[worker] in (None, held)
+            assert self._max_blocks is None or len(held) <= self._max_blocks
+            assert self._held_by(worker) == held
+            assert len(self._names[worker]) <= _most_names(len(held))
             for block, copies in self._extra_copies[worker].items():
                 assert copies > 0
                 assert block in held
 
     def _held_by(self, worker: int) -> set[Hashable]:
-        synchronised = self._synchronised[worker]
-        return self._search(worker) if synchronised is None else synchronised
+        get, bit = self._masks.get, self._bits[worker]
+        return {block for block in self._names[worker] if get(block, 0) & bit}
 
-    def _search(self, worker: int) -> set[Hashable]:
-        bit = 1 << worker
-        return {block for block, mask in self._masks.items() if mask & bit}
+    def _tidy_names(self, worker: int) -> None:
+        if len(self._names[worker]) > _most_names(self._num_held[worker]):
+            self._names[worker] = list(self._held_by(worker))
+
+
+def _most_names(num_held: int) -> int:
+    return num_held + num_held // 2 + SPARE_NAMES
 
 
 def _drop_copy(extra: dict[Hashable, int], block: Hashable) -> None:
@@ -148,7 +197,13 @@ def _copies_beyond_first(hashes: Sequence[Hashable]) -> dict[Hashable, int]:
 
 def _record(matched: list[int], workers: int, depth: int) -> None:
     """Set `matched` to `depth` for each worker in the bitmask."""
+    first = 0
+    # Word by word: arithmetic on one number with a bit for each of thousands of workers would be slow.
     while workers:
-        lowest = workers & -workers
-        matched[lowest.bit_length() - 1] = depth
-        workers ^= lowest
+        word = workers & _WORD
+        while word:
+            lowest = word & -word
+            matched[first + lowest.bit_length() - 1] = depth
+            word ^= lowest
+        workers >>= _WORD_BITS
+        first += _WORD_BITS

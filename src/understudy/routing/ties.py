@@ -1,20 +1,24 @@
 """How policies break ties: by load, then round robin."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
 
 from understudy.routing.views import FleetView, PolicyMemory
 
 
-def next_in_turn(tied: Sequence[int], memory: PolicyMemory) -> int:
+def next_in_turn(tied: Sequence[int], fleet: FleetView, memory: PolicyMemory) -> int:
     """Return the first of these workers, in ascending order, at or after the one whose turn it is, cyclically.
 
     The worker after the winner is next. Only ties take turns, so workers that keep tying win equally often
-    whatever is decided in between.
+    whatever is decided in between. Turns go by slots: between two wins of a worker that ties each time nobody else
+    wins twice, also where the fleet is narrowed differently from decision to decision.
     """
     if len(tied) == 1:
         return tied[0]
-    winner = next((worker for worker in tied if worker >= memory.turn), tied[0])
-    memory.turn = winner + 1
+    slots = fleet.slots
+    place = bisect_left(tied, memory.turn, key=slots.__getitem__)
+    winner = tied[place] if place < len(tied) else tied[0]
+    memory.turn = slots[winner] + 1
     return winner
 
 
@@ -24,4 +28,5 @@ def least_loaded_of(candidates: Sequence[int], fleet: FleetView, memory: PolicyM
         return candidates[0]
     workers = fleet.workers
     lowest = min(workers[worker].in_flight for worker in candidates)
-    return next_in_turn([worker for worker in candidates if workers[worker].in_flight == lowest], memory)
+    tied = [worker for worker in candidates if workers[worker].in_flight == lowest]
+    return next_in_turn(tied, fleet, memory)

@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 
 @dataclass(slots=True, kw_only=True)
 class WorkerView:
-    """What the router knows of one worker.
+    """What the router knows of one worker, `index` of the fleet that it was got from.
 
     Its own count, always true: `in_flight` requests dispatched and not finished, the prompt tokens of
     those, `requests_routed` ever, and two numbers of blocks: `active_prefill_blocks` of the prompts whose
@@ -60,11 +60,22 @@ class RoutingRequest:
 class FleetView(Protocol):
     """The workers as the router knows them at the time of one decision.
 
-    `workers` and `matched_blocks` may be costly: a policy asks only for what it needs.
+    `workers` and `matched_blocks` may be costly: a policy asks only for what it needs. The size, `slots` and `keys`
+    are cheap.
     """
 
     def __len__(self) -> int:
         """Return how many workers there are."""
+        ...
+
+    @property
+    def slots(self) -> Sequence[int]:
+        """Which worker each index means, ascending: its own for as long as it is in the fleet, whoever else may be chosen."""
+        ...
+
+    @property
+    def keys(self) -> Sequence[int]:
+        """A number for each worker that stands for it in hashes, from 0 to 2^64 - 1."""
         ...
 
     @property
@@ -81,7 +92,7 @@ class FleetView(Protocol):
 class PolicyMemory:
     """What one policy carries from decision to decision within one run.
 
-    `decisions` counts those made before. `turn` is the worker whose turn it is when workers tie, see
+    `decisions` counts those made before. `turn` is the slot whose turn it is when workers tie, see
     `understudy.routing.ties`. `notes` is the policy's own. Chance comes from `rng` alone.
     """
 

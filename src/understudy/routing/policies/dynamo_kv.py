@@ -24,5 +24,5 @@ def choose(request: RoutingRequest, fleet: FleetView, memory: PolicyMemory) -> D
         for worker, overlap in zip(fleet.workers, matched, strict=True)
     ]
     lowest = min(costs)
-    worker = next_in_turn([index for index, cost in enumerate(costs) if cost == lowest], memory)
+    worker = next_in_turn([index for index, cost in enumerate(costs) if cost == lowest], fleet, memory)
     return Decision(worker, matched[worker], "lowest cost")

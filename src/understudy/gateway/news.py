@@ -1,0 +1,215 @@
+"""All that a router hears of one worker, and which of its sources says what the worker holds.
+
+KV events tell it exactly, a list of all blocks as of some seconds ago; where a worker offers neither, or hashes otherwise than
+the router, there is only the router's own record of what it sent.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+
+import aiohttp
+
+from understudy.engine import LoRA
+from understudy.gateway.fleet import Fleet
+from understudy.gateway.kv_events import EventSubscriber, HashCheck
+from understudy.gateway.kv_events.rank_stream import Context
+from understudy.gateway.kv_events.tokenizer_check import tokenizer_agrees
+from understudy.gateway.member import Member
+from understudy.gateway.probes import WorkerProbe
+from understudy.gateway.settings import RouteSettings
+from understudy.gateway.source_state import SourceState
+from understudy.gateway.worker_http import NoAnswerError, WorkerHttp
+from understudy.routing import Knowledge
+from understudy.tokenize import Tokenizer
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewsTools:
+    """What all workers' news have in common."""
+
+    settings: RouteSettings
+    session: aiohttp.ClientSession
+    tokenizer: Tokenizer
+    chat_template: str | None
+    context: Context
+    random: Random
+    on_changed: Callable[[], None]
+    """Called when more has become known of a worker than before."""
+
+
+class News:
+    """The news of one member; make it in the event loop. `notes` says what a user might want to change."""
+
+    def __init__(self, fleet: Fleet, member: Member, tools: NewsTools) -> None:
+        self._fleet = fleet
+        self._member = member
+        self._tools = tools
+        self._notes: dict[str, str] = {}
+        self._was_well = True
+        self._has_left = False
+        settings = tools.settings
+        http = WorkerHttp(member.name, tools.session, settings.worker_api_key)
+        self._http = http
+        self._subscriber: EventSubscriber | None = None
+        if settings.knowledge in {"auto", "events"}:
+            self._subscriber = EventSubscriber(
+                member.slot,
+                http,
+                self,
+                self._hash_check(),
+                self._events_changed,
+                context=tools.context,
+                max_blocks=settings.max_blocks_per_worker,
+            )
+        self._probe = WorkerProbe(
+            member.slot,
+            http,
+            self,
+            self._hash_check(),
+            self._lists_changed,
+            heartbeat_seconds=settings.heartbeat_seconds,
+            synchronisation_seconds=settings.synchronisation_seconds,
+            max_blocks=settings.max_blocks_per_worker,
+            random=tools.random,
+        )
+        self._probe.lists_blocks = settings.knowledge == "heartbeat"
+        self._tokenizer_task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to listen and to ask."""
+        self._probe.start()
+        if self._subscriber is not None:
+            self._subscriber.start()
+
+    def left(self) -> None:
+        """Tell the fleet nothing more of a worker that leaves it."""
+        self._has_left = True
+
+    async def close(self) -> None:
+        """Hear nothing any more; the worker has left."""
+        assert self._has_left
+        if self._tokenizer_task is not None:
+            self._tokenizer_task.cancel()
+        await self._probe.close()
+        if self._subscriber is not None:
+            await self._subscriber.close()
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences about what is not as it could be."""
+        return list(self._notes.values())
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it is known how the worker is, and from where what it holds."""
+        subscriber = self._subscriber
+        if subscriber is not None and subscriber.state is SourceState.UNKNOWN:
+            return False
+        if subscriber is not None and subscriber.state is SourceState.FOLLOWED:
+            return subscriber.figures.is_complete
+        return not self._probe.lists_blocks or self._probe.list_state is not SourceState.UNKNOWN
+
+    # -- what the probe says -------------------------------------------------------------------------------
+
+    def probed(self, _slot: int, *, passed: bool) -> None:
+        """Note whether the worker said that it is well; one that comes back may be another one."""
+        if self._has_left:
+            return
+        if passed and not self._was_well and self._subscriber is not None:
+            self._subscriber.verify()
+        if passed and self._tokenizer_task is None:
+            self._tokenizer_task = asyncio.get_running_loop().create_task(self._compare_tokenizers())
+        self._was_well = passed
+        self._fleet.probed(self._member, passed=passed)
+        self._tools.on_changed()
+
+    def reported(self, slot: int, running: int, waiting: int, kv_usage: float, at_ns: int) -> None:
+        """Note the worker's load."""
+        if not self._has_left:
+            self._fleet.state.reported(slot, running, waiting, kv_usage, at_ns)
+
+    def models(self, _slot: int, models: Mapping[str, LoRA | None]) -> None:
+        """Note what the worker serves."""
+        if not self._has_left:
+            self._fleet.serves(self._member, models)
+
+    # -- what it holds -------------------------------------------------------------------------------------
+
+    def stored(self, slot: int, hashes: Sequence[int]) -> None:
+        """Note blocks that the worker has cached."""
+        if not self._has_left:
+            self._fleet.state.stored(slot, hashes)
+
+    def removed(self, slot: int, hashes: Sequence[int]) -> None:
+        """Note blocks of which the worker has dropped a copy."""
+        if not self._has_left:
+            self._fleet.state.removed(slot, hashes)
+
+    def cleared(self, slot: int) -> None:
+        """Note that nothing is known to be held."""
+        if not self._has_left:
+            self._fleet.state.cleared(slot)
+
+    def synchronised(self, slot: int, hashes: Sequence[int]) -> None:
+        """Note all that the worker holds."""
+        if not self._has_left:
+            self._fleet.state.synchronised(slot, hashes)
+            self._tools.on_changed()
+
+    # -- which source counts -------------------------------------------------------------------------------
+
+    def _events_changed(self, _slot: int, state: SourceState, sentence: str | None) -> None:
+        if state is SourceState.FOLLOWED:
+            self._probe.lists_blocks = False
+            self._learn_from(Knowledge.EVENTS)
+        else:
+            self._learn_from(Knowledge.OWN)
+            self._probe.lists_blocks = self._tools.settings.knowledge == "auto"
+            self._probe.list_state = SourceState.UNKNOWN
+        self._note("events", sentence)
+
+    def _lists_changed(self, _slot: int, state: SourceState, sentence: str | None) -> None:
+        is_followed = state is SourceState.FOLLOWED
+        self._learn_from(Knowledge.HEARTBEAT if is_followed else Knowledge.OWN)
+        self._note("lists", sentence)
+
+    def _learn_from(self, knowledge: Knowledge) -> None:
+        if self._has_left:
+            return
+        if self._fleet.state.knowledge_of(self._member.slot) is not knowledge:
+            self._fleet.state.set_knowledge(self._member.slot, knowledge)
+        self._tools.on_changed()
+
+    async def _compare_tokenizers(self) -> None:
+        try:
+            sentence = await tokenizer_agrees(self._http, self._tools.tokenizer, self._tools.chat_template)
+        except NoAnswerError:
+            return
+        self._note("tokenizer", sentence)
+
+    def _hash_check(self) -> HashCheck:
+        settings = self._tools.settings
+        return HashCheck(
+            settings.prefix_caching_hash_algo,
+            settings.block_size,
+            settings.hash_seed,
+            self._adapter,
+        )
+
+    def _adapter(self, name: str) -> LoRA | None:
+        return self._fleet.adapters.get(name)
+
+    def _note(self, topic: str, sentence: str | None) -> None:
+        """Say once what has become known."""
+        if sentence is None:
+            self._notes.pop(topic, None)
+            return
+        note = f"The worker {self._member.name} {sentence}."
+        if self._notes.get(topic) != note:
+            self._notes[topic] = note
+            _log.warning("%s", note)

@@ -1,0 +1,144 @@
+"""Reads a client's request: its body within limits, whose it is, and what a policy decides by."""
+
+import asyncio
+import hashlib
+import hmac
+from collections.abc import Callable, Mapping, Sequence
+from itertools import count
+from time import monotonic_ns
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from understudy.engine import LoRA
+from understudy.gateway.inbound import Inbound
+from understudy.gateway.prompt import Prompt, PromptReader
+from understudy.routing import RoutingRequest
+from understudy.server.http import HttpLimits, read_body
+from understudy.wire.errors import ApiError
+
+SESSION_HEADER = "X-Session-ID"
+_AUTHORIZATION = b"authorization"
+_LONG_BODY_BYTES = 64 * 1024
+"""Prompts of longer bodies are read in a thread, so that other streams go on; shorter ones take about a millisecond."""
+_KEY_ID_DIGITS = 12
+_SALT_BYTES = 16
+
+
+class RequestReader:
+    """Makes an `Inbound` of every request.
+
+    `replaces_authorization` keeps the client's header from the workers; they get `worker_api_key`, if there is one.
+    With `salts_by_key`, a key's prompts share blocks only with one another.
+    """
+
+    def __init__(
+        self,
+        prompts: PromptReader,
+        adapters: Callable[[], Mapping[str, LoRA]],
+        limits: HttpLimits,
+        *,
+        replaces_authorization: bool = False,
+        worker_api_key: str | None = None,
+        salts_by_key: bool = False,
+        salt_secret: bytes = b"",
+    ) -> None:
+        self._prompts = prompts
+        self._adapters = adapters
+        self._limits = limits
+        self._replaces_authorization = replaces_authorization or worker_api_key is not None
+        self._worker_authorization = None if worker_api_key is None else f"Bearer {worker_api_key}".encode()
+        self._salts_by_key = salts_by_key
+        self._salt_secret = salt_secret
+        self._numbers = count()
+
+    async def read(self, request: web.Request) -> Inbound:
+        """Return what a request is; raises BodyError, and ApiError where a salt cannot be put into it."""
+        body = await read_body(request, self._limits)
+        path = request.raw_path.partition("?")[0]
+        started_ns = monotonic_ns()
+        has_prompt = request.method == "POST" and self._prompts.has_prompt(path)
+        key = _key(request)
+        prompt = None
+        if has_prompt:
+            if self._salts_by_key and key is not None:
+                body = self._salted(body, key)
+            prompt = await self._prompt(path, body)
+        session = request.headers.get(SESSION_HEADER)
+        return Inbound(
+            method=request.method,
+            target=request.raw_path,
+            headers=self._headers(request.raw_headers),
+            body=body,
+            model=None if prompt is None else prompt.model,
+            routing=self._routing(prompt, session),
+            has_prompt=prompt is not None,
+            wants_stream=prompt is not None and prompt.wants_stream,
+            hashing_ns=monotonic_ns() - started_ns,
+            key_id=None if key is None else hashlib.sha256(key.encode()).hexdigest()[:_KEY_ID_DIGITS],
+        )
+
+    def inbound(self, path: str, body: bytes, prompt: Prompt) -> Inbound:
+        """Return a request as if a client had sent it, to ask what would become of it."""
+        return Inbound(
+            method="POST",
+            target=path,
+            headers=(),
+            body=body,
+            model=prompt.model,
+            routing=self._routing(prompt, None),
+            has_prompt=True,
+        )
+
+    async def _prompt(self, path: str, body: bytes) -> Prompt | None:
+        adapters = self._adapters()
+        if len(body) <= _LONG_BODY_BYTES:
+            return self._prompts.read(path, body, adapters)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(None, self._prompts.read, path, body, adapters)
+
+    def _routing(self, prompt: Prompt | None, session: str | None) -> RoutingRequest:
+        request_id, block_size = str(next(self._numbers)), self._prompts.block_size
+        if prompt is None:
+            return RoutingRequest(
+                request_id=request_id,
+                num_prompt_tokens=0,
+                block_hashes=(),
+                block_size=block_size,
+                session_id=session,
+            )
+        return RoutingRequest(
+            request_id=request_id,
+            num_prompt_tokens=prompt.num_tokens,
+            block_hashes=prompt.block_hashes,
+            block_size=block_size,
+            session_id=session or prompt.session_id,
+            priority=prompt.priority,
+        )
+
+    def _headers(self, headers: Sequence[tuple[bytes, bytes]]) -> Sequence[tuple[bytes, bytes]]:
+        if not self._replaces_authorization:
+            return headers
+        kept = [(name, value) for name, value in headers if name.lower() != _AUTHORIZATION]
+        if self._worker_authorization is not None:
+            kept.append((b"Authorization", self._worker_authorization))
+        return kept
+
+    def _salted(self, body: bytes, key: str) -> bytes:
+        """Return the body with the key's salt in place of the client's; what is no JSON object goes on as it is."""
+        try:
+            document: Any = msgspec.json.decode(body)
+        except (msgspec.MsgspecError, RecursionError, UnicodeError):
+            raise ApiError("The request body is no JSON that a cache_salt can be put into.") from None
+        if not isinstance(document, dict):
+            raise ApiError("The request body is no JSON object.")
+        digest = hmac.digest(self._salt_secret, key.encode(), "sha256")
+        document["cache_salt"] = digest[:_SALT_BYTES].hex()
+        return msgspec.json.encode(document)
+
+
+def _key(request: web.Request) -> str | None:
+    """Return the API key that a client sent."""
+    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+    return key if scheme.lower() == "bearer" and key else None

@@ -1,0 +1,283 @@
+"""One router: a fleet, what it hears of its workers, and what answers clients. It listens nowhere."""
+
+import asyncio
+import contextlib
+import secrets
+import ssl
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from understudy.engine.hashing import DEFAULT_HASH_SEED, BlockHasher
+from understudy.errors import InputError, UsageError
+from understudy.gateway.access_log import AccessLog
+from understudy.gateway.admission import Admission
+from understudy.gateway.explain import explain
+from understudy.gateway.fleet import Fleet, FleetLimits, Policy
+from understudy.gateway.forward import Forwarder, ForwardSettings
+from understudy.gateway.kv_events import event_context
+from understudy.gateway.member import Member
+from understudy.gateway.metrics import RouterMetrics, WorkerFigures
+from understudy.gateway.news import News, NewsTools
+from understudy.gateway.observer import Exchange, Observer
+from understudy.gateway.outcome import Outcome
+from understudy.gateway.prompt import PromptReader
+from understudy.gateway.reading import RequestReader
+from understudy.gateway.settings import RouteSettings
+from understudy.gateway.upstream import Upstream, WorkerAddress
+from understudy.gateway.worker_http import question_session
+from understudy.routing import RetryBudget
+from understudy.server.http import CorsPolicy, HttpLimits
+from understudy.tokenize import load_chat_template, load_tokenizer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """Where a router gets what it cannot know itself: `policy` by a name that a user gave, and the settings anew."""
+
+    policy: Callable[[str], Policy]
+    settings: Callable[[], RouteSettings]
+
+
+class Router:
+    """Make it within the event loop, let the settings' workers join by `follow_workers`, and `close` it at the end.
+
+    Raises UsageError and InputError for settings that cannot be used.
+    """
+
+    def __init__(self, settings: RouteSettings, sources: Sources) -> None:
+        self.settings = settings
+        self._sources = sources
+        self.limits = HttpLimits(body_bytes=settings.max_body_bytes)
+        self.hasher = BlockHasher(
+            settings.prefix_caching_hash_algo, settings.block_size, settings.hash_seed or DEFAULT_HASH_SEED
+        )
+        self.tokenizer = load_tokenizer(settings.tokenizer)
+        self._template = (
+            None if settings.chat_template is None else load_chat_template(settings.chat_template)
+        )
+        self.prompts = PromptReader(self.tokenizer, self.hasher, self._template)
+        self.fleet = Fleet(
+            sources.policy(settings.policy),
+            FleetLimits(
+                max_in_flight_per_worker=settings.max_in_flight_per_worker,
+                max_blocks_per_worker=settings.max_blocks_per_worker,
+                own_record_seconds=settings.own_record_seconds,
+            ),
+            seed=settings.seed,
+        )
+        self.admission = Admission(lambda: self.fleet.has_room, settings.queue_size, settings.queue_seconds)
+        self.fleet.on_room = self.admission.room_made
+        self.metrics = RouterMetrics(self._figures, lambda: self.admission.num_waiting)
+        self._observers: list[Observer] = [self.metrics]
+        self._log = AccessLog()
+        self.reader = RequestReader(
+            self.prompts,
+            lambda: self.fleet.adapters,
+            self.limits,
+            replaces_authorization=bool(settings.api_key),
+            worker_api_key=settings.worker_api_key,
+            salts_by_key=settings.tenant_salt == "key",
+            salt_secret=secrets.token_bytes(32),
+        )
+        self.cors = CorsPolicy(settings.allowed_origins) if settings.allowed_origins else None
+        self.forwarder = Forwarder(
+            self.fleet,
+            self.reader.read,
+            self,
+            RetryBudget(),
+            _forward_settings(settings),
+            admission=self.admission,
+            cors=self.cors,
+        )
+        self._heard = asyncio.Event()
+        self._worker_tls = self._trusted()
+        self.session = question_session(self._worker_tls)
+        self._event_context = event_context()
+        self._tools = NewsTools(
+            settings=settings,
+            session=self.session,
+            tokenizer=self.tokenizer,
+            chat_template=self._template,
+            context=self._event_context,
+            random=Random(settings.seed),
+            on_changed=self._heard.set,
+        )
+        self._from_file: tuple[str, ...] = ()
+        self._configured: set[str] = set()
+        self._news: dict[Member, News] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    async def close(self) -> None:
+        """Let go of all workers."""
+        for member in list(self.fleet):
+            self.fleet.remove(member)
+        if self._closing:
+            await asyncio.wait(self._closing)
+        await self.session.close()
+        self._event_context.term()
+
+    async def heard_of_all(self, seconds: float) -> None:
+        """Return when it is known of each worker how it is and what it holds, or after so many seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not all(news.is_settled for news in self._news.values()) or not self.fleet.is_ready:
+                    self._heard.clear()
+                    await self._heard.wait()
+
+    # -- workers -------------------------------------------------------------------------------------------
+
+    def add_worker(self, url: str) -> Member:
+        """Let a worker join; raises UsageError for what is no address, or in the fleet already."""
+        address = WorkerAddress.parse(url)
+        upstream = Upstream(
+            address,
+            ssl_context=self._worker_tls if address.is_tls else None,
+            connect_seconds=self.settings.connect_seconds,
+        )
+        member = self.fleet.add(address.url, upstream)
+        news = self._news[member] = News(self.fleet, member, self._tools)
+        member.on_left = lambda: self._left(member)
+        news.start()
+        return member
+
+    def _left(self, member: Member) -> None:
+        self._configured.discard(member.name)
+        news = self._news.pop(member)
+        news.left()
+        closing = asyncio.get_running_loop().create_task(news.close())
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+
+    def follow_workers(self) -> None:
+        """Read the workers' file, if there is one: those that are new there join, those that were there leave when done.
+
+        Raises InputError where it cannot be read, UsageError for a line that is no address; nothing has changed then.
+        """
+        if self.settings.workers_file is not None:
+            self._from_file = _addresses_in(self.settings.workers_file)
+        wanted = {WorkerAddress.parse(url).url for url in (*self.settings.worker, *self._from_file)}
+        for name in sorted(self._configured - wanted):
+            self._configured.discard(name)
+            self.fleet.drain(self.fleet[name])
+        for name in sorted(wanted):
+            if name not in self.fleet:
+                self.add_worker(name)
+            self._configured.add(name)
+
+    def _trusted(self) -> ssl.SSLContext:
+        authorities = self.settings.worker_ca
+        try:
+            return ssl.create_default_context(cafile=authorities)
+        except (OSError, ssl.SSLError) as error:
+            raise InputError(f"--worker-ca {authorities}: no certificates: {error}") from error
+
+    # -- what may change while it runs ---------------------------------------------------------------------
+
+    def use_policy(self, name: str) -> None:
+        """Decide by another policy from now on; raises UsageError where there is none of that name."""
+        self.fleet.policy = self._sources.policy(name)
+        self.settings = replace(self.settings, policy=name)
+
+    def reload(self) -> list[str]:
+        """Read the settings anew and use them; returns the flags whose change needs a restart.
+
+        Raises UsageError or InputError for settings that cannot be used; nothing has changed then.
+        """
+        others = self._sources.settings()
+        settings = self.settings.reloaded(others)
+        policy = self._sources.policy(settings.policy)
+        for url in settings.worker:
+            WorkerAddress.parse(url)
+        before, self.settings = self.settings, settings
+        try:
+            self.follow_workers()
+        except (UsageError, InputError):
+            self.settings = before
+            raise
+        if settings.policy != before.policy:
+            self.fleet.policy = policy
+        self.forwarder.settings = _forward_settings(settings)
+        self.fleet.limits = replace(
+            self.fleet.limits, max_in_flight_per_worker=settings.max_in_flight_per_worker
+        )
+        self.admission.max_waiting = settings.queue_size
+        self.admission.max_seconds = settings.queue_seconds
+        return settings.needing_restart(others)
+
+    # -- what is told --------------------------------------------------------------------------------------
+
+    def answered(self, exchange: Exchange) -> None:
+        """Pass on all about a request to whoever counts, logs or traces."""
+        for observer in self._observers:
+            observer.answered(exchange)
+        if self.settings.access_log:
+            self._log.answered(exchange)
+
+    def retried(self, member: Member, outcome: Outcome) -> None:
+        """Pass on that another worker is asked."""
+        for observer in self._observers:
+            observer.retried(member, outcome)
+
+    def observe(self, observer: Observer) -> None:
+        """Tell one more about each request."""
+        self._observers.append(observer)
+
+    def explained(self, path: str, body: bytes) -> Mapping[str, Any]:
+        """Return what every policy would choose for a request; raises UsageError where it has no prompt."""
+        prompt = self.prompts.read(path, body, self.fleet.adapters) if self.prompts.has_prompt(path) else None
+        if prompt is None:
+            raise UsageError(f"{path} with this body has no prompt that could be read")
+        return explain(self.fleet, self.reader.inbound(path, body, prompt))
+
+    def worker_documents(self) -> list[dict[str, Any]]:
+        """Return what is known of each worker, as JSON documents."""
+        return [
+            {
+                "url": member.name,
+                "health": str(self.fleet.health_of(member)),
+                "draining": member.is_draining,
+                "slow": self.fleet.is_slow(member),
+                "knowledge": str(self.fleet.state.knowledge_of(member.slot)),
+                "notes": self._news[member].notes,
+                "models": sorted(member.models),
+                "in_flight": figures.in_flight,
+                "blocks_known": figures.blocks_known,
+                "running": figures.running,
+                "waiting": figures.waiting,
+                "kv_usage": figures.kv_usage,
+            }
+            for member, figures in zip(self.fleet, self._figures(), strict=True)
+        ]
+
+    def _figures(self) -> Iterable[WorkerFigures]:
+        return [self.fleet.figures(member) for member in self.fleet]
+
+
+def _forward_settings(settings: RouteSettings) -> ForwardSettings:
+    return ForwardSettings(
+        retries=settings.retries,
+        retry_unanswered=settings.retry_unanswered,
+        idle_seconds=settings.idle_seconds,
+        worker_headers=settings.worker_headers,
+    )
+
+
+def _addresses_in(path: Path) -> tuple[str, ...]:
+    """Return the addresses in a file: one a line; what follows # does not count."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise InputError(f"--workers-file {path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"--workers-file {path} is no text in UTF-8") from error
+    addresses = [line.partition("#")[0].strip() for line in lines]
+    for number, address in enumerate(addresses, start=1):
+        if address:
+            try:
+                WorkerAddress.parse(address)
+            except UsageError as error:
+                raise UsageError(f"--workers-file {path}, line {number}: {error}") from error
+    return tuple(address for address in addresses if address)

@@ -1,0 +1,148 @@
+"""Runs one router in this process until it is told to stop: listens, follows its files, drains."""
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import signal
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterator
+
+from understudy.errors import InputError, UnderstudyError, UsageError
+from understudy.gateway.admin import admin_application
+from understudy.gateway.application import application
+from understudy.gateway.router import Router, Sources
+from understudy.gateway.settings import RouteSettings
+from understudy.server.http import RunningServer, start_server
+
+SERVER_NAME = "understudy"
+ADMIN_HOST = "127.0.0.1"
+LOOK_SECONDS = 1.0
+"""Time between two looks at the workers' file."""
+
+_log = logging.getLogger(__name__)
+
+
+async def serve(settings: RouteSettings, sources: Sources) -> None:
+    """Route until SIGINT or SIGTERM, then finish what is in work; a second signal ends it at once. SIGHUP reloads.
+
+    Raises UsageError and InputError for settings that cannot be used.
+    """
+    stop = asyncio.Event()
+    async with routing(settings, sources) as (router, running):
+        with _signals(stop, lambda: _reload(router)):
+            _log.info(
+                "Routing on %s by policy %s (Press CTRL+C to quit)",
+                address(settings, running),
+                settings.policy,
+            )
+            await stop.wait()
+            _log.info("Draining: up to %g s for what is in work", settings.drain_seconds)
+            await running.drain(settings.drain_seconds)
+    _log.info("Router shutdown complete.")
+
+
+@contextlib.asynccontextmanager
+async def routing(settings: RouteSettings, sources: Sources) -> AsyncIterator[tuple[Router, RunningServer]]:
+    """Yield a router that clients can reach, and what they reach it by."""
+    check_exposure(settings)
+    tls = _tls(settings)
+    router = Router(settings, sources)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(router.close)
+        router.follow_workers()
+        running = await start_server(
+            application(router),
+            host=settings.host,
+            port=settings.port,
+            ssl_context=tls,
+            limits=router.limits,
+            server_name=SERVER_NAME,
+        )
+        stack.push_async_callback(running.drain, 0)
+        if settings.admin_port is not None:
+            admin = await start_server(
+                admin_application(router), host=ADMIN_HOST, port=settings.admin_port, server_name=SERVER_NAME
+            )
+            stack.push_async_callback(admin.drain, 0)
+            _log.info("Admin API on http://%s:%d", ADMIN_HOST, admin.port)
+        if settings.workers_file is not None:
+            following = asyncio.create_task(_follow_file(router))
+            stack.callback(following.cancel)
+        yield router, running
+
+
+def check_exposure(settings: RouteSettings) -> None:
+    """Raise UsageError where anybody on the network could use the workers without a key."""
+    if settings.insecure or settings.api_key or _is_loopback(settings.host):
+        return
+    raise UsageError(f"--host {settings.host} is open to the network: give an --api-key, or --insecure")
+
+
+def address(settings: RouteSettings, running: RunningServer) -> str:
+    """Return where clients reach the router."""
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"{'https' if settings.ssl_certfile else 'http'}://{host}:{running.port}"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _tls(settings: RouteSettings) -> ssl.SSLContext | None:
+    if settings.ssl_certfile is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(settings.ssl_certfile, settings.ssl_keyfile, password=str)
+    except (OSError, ValueError) as error:
+        files = f"--ssl-certfile {settings.ssl_certfile} and --ssl-keyfile {settings.ssl_keyfile}"
+        raise InputError(f"{files}: no certificate with its key: {error}") from error
+    return context
+
+
+async def _follow_file(router: Router) -> None:
+    told = ""
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        try:
+            router.follow_workers()
+        except UnderstudyError as error:
+            if str(error) != told:
+                told = str(error)
+                _log.error("%s; the workers stay as they are", error)
+        else:
+            told = ""
+
+
+def _reload(router: Router) -> None:
+    try:
+        left = router.reload()
+    except UnderstudyError as error:
+        _log.error("%s; nothing has changed", error)
+        return
+    _log.info("Settings reloaded%s", f"; only a restart changes {', '.join(left)}" if left else "")
+
+
+@contextlib.contextmanager
+def _signals(stop: asyncio.Event, reload: Callable[[], None]) -> Iterator[None]:
+    """Let signals stop and reload; the second one that would stop is the system's own."""
+    loop = asyncio.get_running_loop()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+
+    def stop_once() -> None:
+        stop.set()
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+    for number in numbers:
+        loop.add_signal_handler(number, stop_once)
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    try:
+        yield
+    finally:
+        for number in (*numbers, signal.SIGHUP):
+            loop.remove_signal_handler(number)
