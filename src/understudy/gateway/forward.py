@@ -24,7 +24,7 @@ from understudy.gateway.observer import Exchange, Observer
 from understudy.gateway.outcome import Outcome
 from understudy.gateway.relay import Relay
 from understudy.gateway.upstream import AnswerHead, ConnectFailedError, Failure
-from understudy.routing import RetryBudget, Watched
+from understudy.routing import RetryBudget, RoutingRequest, Watched
 from understudy.server.http import CorsPolicy
 from understudy.wire.errors import ApiError
 
@@ -93,14 +93,18 @@ class Forwarder:
         forwarding = _Forwarding(self, request, inbound, received_ns)
         self.retry_budget.request_began()
         try:
-            return await forwarding.run()
+            try:
+                return await forwarding.run()
+            except Exception:
+                forwarding.exchange.status = HTTPStatus.INTERNAL_SERVER_ERROR
+                raise
+            finally:
+                self.retry_budget.request_ended()
+                forwarding.exchange.ended_ns = monotonic_ns()
+                self.observer.answered(forwarding.exchange)
         except Exception:
             forwarding.give_up()
             raise
-        finally:
-            self.retry_budget.request_ended()
-            forwarding.exchange.ended_ns = monotonic_ns()
-            self.observer.answered(forwarding.exchange)
 
 
 class _Forwarding:
@@ -139,8 +143,8 @@ class _Forwarding:
             method=inbound.method,
             path=inbound.target.partition("?")[0],
             model=inbound.model,
-            request_id=request_id.decode("latin-1"),
-            traceparent=None if traceparent is None else traceparent.decode("latin-1"),
+            request_id=request_id.decode(errors="replace"),
+            traceparent=None if traceparent is None else traceparent.decode(errors="replace"),
             key_id=inbound.key_id,
             has_prompt=inbound.has_prompt,
             prompt_tokens=inbound.routing.num_prompt_tokens,
@@ -165,8 +169,7 @@ class _Forwarding:
         return await self._answer(await self._relay(choice))
 
     def give_up(self) -> None:
-        """Note an error of the router's own; a client that has some of an answer gets no other behind it."""
-        self.exchange.status = HTTPStatus.INTERNAL_SERVER_ERROR
+        """See to it that a client that has an answer, or some of one, gets no other behind it."""
         if self._client.has_begun:
             self._client.abort()
 
@@ -261,9 +264,7 @@ class _Forwarding:
         exchange.worker = choice.member.name
         exchange.reason = decision.reason
         exchange.dispatched_ns = monotonic_ns()
-        exchange.predicted_cached_tokens = min(
-            decision.matched_blocks * choice.request.block_size, choice.request.num_prompt_tokens
-        )
+        exchange.predicted_cached_tokens = _usable_tokens(decision.matched_blocks, choice.request)
 
     def _note_end(self, relay: Relay, outcome: Outcome) -> None:
         exchange = self.exchange
@@ -301,3 +302,10 @@ class _Forwarding:
         return web.Response(
             status=error.status, body=error.body, content_type="application/json", headers=headers
         )
+
+
+def _usable_tokens(matched_blocks: int, request: RoutingRequest) -> int:
+    """Return how many tokens a worker need not compute if it holds these blocks: it computes the last token in any case."""
+    return (
+        min(matched_blocks, max(request.num_prompt_tokens - 1, 0) // request.block_size) * request.block_size
+    )
