@@ -1,17 +1,30 @@
-"""The admin API, on a port of its own on the loopback interface: workers come and go, the policy changes, decisions are explained."""
+"""The admin API, on a port of its own on the loopback interface: workers come and go, the policy changes, decisions are explained.
 
-from collections.abc import Mapping
+Nobody needs a key there. So whoever comes by way of a browser is turned away: by the Host header, which a rebound DNS name gives
+away, and by the Origin header, which pages of other sites cannot help sending. Nor does a policy's name run a file here.
+"""
+
+import ipaddress
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 from aiohttp import web
 
 from understudy.errors import UnderstudyError, UsageError
+from understudy.gateway.member import Member
 from understudy.gateway.router import Router
-from understudy.server.http import DEFAULT_LIMITS, read_json
+from understudy.gateway.upstream import WorkerAddress
+from understudy.routing import known_policies
+from understudy.server.http import BodyError, HttpLimits, read_json
 
-T = TypeVar("T")
+ADMIN_HOST = "127.0.0.1"
+ADMIN_LIMITS = HttpLimits(body_bytes=4 * 1024 * 1024, connections=64)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+T = TypeVar("T", bound=msgspec.Struct)
 
 
 class _WorkerOrder(msgspec.Struct, forbid_unknown_fields=True):
@@ -27,9 +40,14 @@ class _Question(msgspec.Struct, forbid_unknown_fields=True):
     path: str = "/v1/completions"
 
 
+class _UnknownWorkerError(UsageError):
+    pass
+
+
 def admin_application(router: Router) -> web.Application:
     """Return the application; every order is answered with what holds afterwards."""
-    app = web.Application(middlewares=[_answer_errors])
+    app = web.Application(middlewares=[_local_only, _errors_in_json], client_max_size=ADMIN_LIMITS.body_bytes)
+    given_policy = router.settings.policy
 
     async def workers(_request: web.Request) -> web.Response:
         return _json({"workers": router.worker_documents()})
@@ -39,18 +57,23 @@ def admin_application(router: Router) -> web.Application:
         return await workers(request)
 
     async def drain(request: web.Request) -> web.Response:
-        router.fleet.drain(router.fleet[(await _read(request, _WorkerOrder)).url])
+        router.fleet.drain(_member(router, await _read(request, _WorkerOrder)))
         return await workers(request)
 
     async def remove(request: web.Request) -> web.Response:
-        router.fleet.remove(router.fleet[(await _read(request, _WorkerOrder)).url])
+        router.fleet.remove(_member(router, await _read(request, _WorkerOrder)))
         return await workers(request)
 
     async def policy(_request: web.Request) -> web.Response:
         return _json({"policy": router.fleet.policy.name})
 
     async def change_policy(request: web.Request) -> web.Response:
-        router.use_policy((await _read(request, _PolicyOrder)).policy)
+        name = (await _read(request, _PolicyOrder)).policy
+        if ":" in name and name != given_policy:
+            raise UsageError(
+                f"policy {name!r} runs a file, which only --policy may ask for; known here are {', '.join(known_policies())}"
+            )
+        router.use_policy(name)
         return await policy(request)
 
     async def explained(request: web.Request) -> web.Response:
@@ -75,11 +98,22 @@ def admin_application(router: Router) -> web.Application:
     return app
 
 
+def _member(router: Router, order: _WorkerOrder) -> Member:
+    url = WorkerAddress.parse(order.url).url
+    try:
+        return router.fleet[url]
+    except UsageError as error:
+        raise _UnknownWorkerError(str(error)) from None
+
+
 async def _read(request: web.Request, kind: type[T]) -> T:
     try:
-        return msgspec.json.decode(await read_json(request, DEFAULT_LIMITS), type=kind)
-    except msgspec.MsgspecError as error:
-        raise UsageError(f"the body cannot be used: {error}") from error
+        return msgspec.json.decode(await read_json(request, ADMIN_LIMITS), type=kind)
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        accepted = ", ".join(kind.__struct_fields__)
+        raise UsageError(
+            f"the body cannot be used: {error}; accepted is a JSON object with {accepted}"
+        ) from error
 
 
 def _json(document: Mapping[str, Any], status: int = HTTPStatus.OK) -> web.Response:
@@ -87,10 +121,57 @@ def _json(document: Mapping[str, Any], status: int = HTTPStatus.OK) -> web.Respo
     return web.Response(status=status, body=body + b"\n", content_type="application/json")
 
 
+def _error(status: int, message: str) -> web.Response:
+    return _json({"error": " ".join(message.split())}, status)
+
+
 @web.middleware
-async def _answer_errors(request: web.Request, handler: Any) -> web.StreamResponse:
+async def _local_only(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Let only those in who name this machine, and no page of another site."""
+    if not is_loopback(request.headers.get("Host", "")):
+        return _error(
+            HTTPStatus.FORBIDDEN, "the Host header must name this machine: localhost, 127.0.0.1 or [::1]"
+        )
+    origin = request.headers.get("Origin")
+    if origin is not None and not _is_local_origin(origin):
+        return _error(HTTPStatus.FORBIDDEN, "pages of other sites may not use the admin API")
+    return await handler(request)
+
+
+@web.middleware
+async def _errors_in_json(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
-        answer: web.StreamResponse = await handler(request)
+        return await handler(request)
+    except _UnknownWorkerError as error:
+        return _error(HTTPStatus.NOT_FOUND, str(error))
     except UnderstudyError as error:
-        return _json({"error": str(error)}, HTTPStatus.BAD_REQUEST)
-    return answer
+        return _error(HTTPStatus.BAD_REQUEST, str(error))
+    except BodyError as error:
+        answer = _error(error.status, str(error))
+        answer.force_close()
+        return answer
+    except web.HTTPMethodNotAllowed as error:
+        allowed = ", ".join(sorted(error.allowed_methods))
+        answer = _error(HTTPStatus.METHOD_NOT_ALLOWED, f"accepted here are {allowed}")
+        answer.headers["Allow"] = allowed
+        return answer
+    except web.HTTPNotFound:
+        return _error(
+            HTTPStatus.NOT_FOUND, "there are /workers, /workers/drain, /policy, /explain and /reload"
+        )
+
+
+def is_loopback(authority: str) -> bool:
+    """Return whether a host, perhaps with a port, is a name or an address of this machine."""
+    try:
+        host = urlsplit(f"//{authority}").hostname or ""
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_local_origin(origin: str) -> bool:
+    try:
+        return is_loopback(urlsplit(origin).netloc)
+    except ValueError:
+        return False

@@ -68,7 +68,7 @@ class Fleet:
         self, policy: Policy, limits: FleetLimits, *, seed: int = 0, now_ns: Callable[[], int] = monotonic_ns
     ) -> None:
         self.policy = policy
-        self.limits = limits
+        self._limits = limits
         self.on_room: Callable[[], None] = lambda: None
         self.health = FleetHealth()
         self.slow_workers = SlowWorkers()
@@ -89,6 +89,25 @@ class Fleet:
         # Who may get requests for each model, as of `_usable`; both are remade when anything about the fleet changes.
         self._usable: tuple[int, ...] = ()
         self._serving: dict[str | None, tuple[int, ...]] = {}
+        self._changed()
+
+    @property
+    def limits(self) -> FleetLimits:
+        """How much of a worker is used. What is remembered of it is as it was at the start."""
+        return self._limits
+
+    @limits.setter
+    def limits(self, limits: FleetLimits) -> None:
+        self._limits = limits
+        for slot in self._members:
+            self._count_if_full(slot)
+        self.on_room()
+
+    def _count_if_full(self, slot: int) -> None:
+        if self._in_flight[slot] >= self._limits.max_in_flight_per_worker:
+            self._full.add(slot)
+        else:
+            self._full.discard(slot)
 
     # -- who is in the fleet -------------------------------------------------------------------------------
 
@@ -129,6 +148,12 @@ class Fleet:
         self._changed()
         self._leave_if_done(member)
 
+    def keep(self, member: Member) -> None:
+        """Let a worker that drains stay."""
+        member.is_draining = False
+        self._changed()
+        self.on_room()
+
     def remove(self, member: Member) -> None:
         """Let a worker leave at once: its requests are broken off."""
         if self._members.get(member.slot) is not member:
@@ -158,19 +183,22 @@ class Fleet:
         """Return whether a worker is found to be much slower than the others."""
         return member.slot in self.slow_workers.slow(self._now_ns())
 
-    def figures(self, member: Member) -> WorkerFigures:
-        """Return what is known of a worker at this moment."""
-        view = self.state.views_at(self._now_ns())[member.slot]
-        return WorkerFigures(
-            name=member.name,
-            health=str(self.health_of(member)),
-            in_flight=self.in_flight(member),
-            blocks_known=self.state.index.blocks_held(member.slot),
-            running=view.running,
-            waiting=view.waiting,
-            kv_usage=view.kv_usage,
-            report_age_seconds=view.age_seconds,
-        )
+    def figures(self) -> Sequence[WorkerFigures]:
+        """Return what is known of each worker at this moment, in the order of iteration."""
+        views = self.state.views_at(self._now_ns())
+        return [
+            WorkerFigures(
+                name=member.name,
+                health=str(self.health_of(member)),
+                in_flight=self.in_flight(member),
+                blocks_known=self.state.index.blocks_held(member.slot),
+                running=views[member.slot].running,
+                waiting=views[member.slot].waiting,
+                kv_usage=views[member.slot].kv_usage,
+                report_age_seconds=views[member.slot].age_seconds,
+            )
+            for member in self
+        ]
 
     # -- who gets a request --------------------------------------------------------------------------------
 
@@ -220,8 +248,7 @@ class Fleet:
         now_ns, request, slot = self._now_ns(), choice.request, choice.member.slot
         self.state.dispatched(request, choice.decision, now_ns)
         self._in_flight[slot] += 1
-        if self._in_flight[slot] >= self.limits.max_in_flight_per_worker:
-            self._full.add(slot)
+        self._count_if_full(slot)
         if not (wants_stream and request.num_prompt_tokens):
             return None
         cached_tokens = choice.decision.matched_blocks * request.block_size
@@ -248,7 +275,7 @@ class Fleet:
         self._in_flight[slot] -= 1
         if self._members.get(slot) is not member:
             return
-        self._full.discard(slot)
+        self._count_if_full(slot)
         self._judge(slot, outcome)
         self._leave_if_done(member)
         self.on_room()

@@ -161,6 +161,17 @@ class News:
             self._fleet.state.synchronised(slot, hashes)
             self._tools.on_changed()
 
+    def cache_was_reset(self) -> None:
+        """Forget what the worker held: its events tell of a reset with its next step only, and its lists later still."""
+        slot, state = self._member.slot, self._fleet.state
+        if self._has_left:
+            return
+        knowledge = state.knowledge_of(slot)
+        if knowledge is Knowledge.EVENTS and self._subscriber is not None:
+            self._subscriber.forget_blocks()
+        elif knowledge is not None:
+            state.set_knowledge(slot, knowledge)
+
     # -- which source counts -------------------------------------------------------------------------------
 
     def _events_changed(self, _slot: int, state: SourceState, sentence: str | None) -> None:

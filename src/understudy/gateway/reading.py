@@ -5,8 +5,9 @@ import hashlib
 import hmac
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
-from time import monotonic_ns
+from time import monotonic_ns, time_ns
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 from aiohttp import web
@@ -14,6 +15,7 @@ from aiohttp import web
 from understudy.engine import LoRA
 from understudy.gateway.inbound import Inbound
 from understudy.gateway.prompt import Prompt, PromptReader
+from understudy.gateway.tracing import Tracing
 from understudy.routing import RoutingRequest
 from understudy.server.http import HttpLimits, read_body
 from understudy.wire.errors import ApiError
@@ -24,13 +26,15 @@ _LONG_BODY_BYTES = 64 * 1024
 """Prompts of longer bodies are read in a thread, so that other streams go on; shorter ones take about a millisecond."""
 _KEY_ID_DIGITS = 12
 _SALT_BYTES = 16
+_SALT_PURPOSE = b"understudy route, cache_salt of a key:"
 
 
 class RequestReader:
     """Makes an `Inbound` of every request.
 
-    `replaces_authorization` keeps the client's header from the workers; they get `worker_api_key`, if there is one.
-    With `salts_by_key`, a key's prompts share blocks only with one another.
+    Where `keeps_keys`, which may change at any time, workers never see the client's Authorization header; with a
+    `worker_api_key` they get that one. With `salts_by_key`, a key's prompts share blocks only with one another;
+    `salt_secret` goes into the salts. With `tracing`, workers get the request's own span as their parent.
     """
 
     def __init__(
@@ -39,37 +43,41 @@ class RequestReader:
         adapters: Callable[[], Mapping[str, LoRA]],
         limits: HttpLimits,
         *,
-        replaces_authorization: bool = False,
+        keeps_keys: bool = False,
         worker_api_key: str | None = None,
         salts_by_key: bool = False,
-        salt_secret: bytes = b"",
+        salt_secret: str | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
+        self.keeps_keys = keeps_keys
         self._prompts = prompts
         self._adapters = adapters
         self._limits = limits
-        self._replaces_authorization = replaces_authorization or worker_api_key is not None
         self._worker_authorization = None if worker_api_key is None else f"Bearer {worker_api_key}".encode()
         self._salts_by_key = salts_by_key
-        self._salt_secret = salt_secret
+        self._salt_secret = (salt_secret or "").encode("utf-8", "surrogateescape")
+        self._tracing = tracing
         self._numbers = count()
 
     async def read(self, request: web.Request) -> Inbound:
         """Return what a request is; raises BodyError, and ApiError where a salt cannot be put into it."""
+        came_ns = time_ns()
         body = await read_body(request, self._limits)
         path = request.raw_path.partition("?")[0]
         started_ns = monotonic_ns()
         has_prompt = request.method == "POST" and self._prompts.has_prompt(path)
         key = _key(request)
-        prompt = None
-        if has_prompt:
-            if self._salts_by_key and key is not None:
-                body = self._salted(body, key)
-            prompt = await self._prompt(path, body)
+        if self._salts_by_key and key is not None and request.method == "POST" and body:
+            body = self._salted(body, key, is_json=self._is_json(request, path))
+        prompt = await self._prompt(path, body) if has_prompt else None
+        headers = self._headers(request.raw_headers)
+        if self._tracing is not None:
+            headers = self._tracing.begin(f"{request.method} {path}", headers, came_ns)
         session = request.headers.get(SESSION_HEADER)
         return Inbound(
             method=request.method,
             target=request.raw_path,
-            headers=self._headers(request.raw_headers),
+            headers=headers,
             body=body,
             model=None if prompt is None else prompt.model,
             routing=self._routing(prompt, session),
@@ -118,24 +126,36 @@ class RequestReader:
         )
 
     def _headers(self, headers: Sequence[tuple[bytes, bytes]]) -> Sequence[tuple[bytes, bytes]]:
-        if not self._replaces_authorization:
+        if not self.keeps_keys and self._worker_authorization is None:
             return headers
         kept = [(name, value) for name, value in headers if name.lower() != _AUTHORIZATION]
         if self._worker_authorization is not None:
             kept.append((b"Authorization", self._worker_authorization))
         return kept
 
-    def _salted(self, body: bytes, key: str) -> bytes:
-        """Return the body with the key's salt in place of the client's; what is no JSON object goes on as it is."""
+    def _is_json(self, request: web.Request, path: str) -> bool:
+        """Return whether a worker would take the body for JSON; it decodes the path before it looks for a route."""
+        return "json" in request.headers.get("Content-Type", "").lower() or self._prompts.has_prompt(
+            unquote(path)
+        )
+
+    def _salted(self, body: bytes, key: str, *, is_json: bool) -> bytes:
+        """Return the body with the key's salt in place of the client's; what is of another kind goes on as it is."""
         try:
             document: Any = msgspec.json.decode(body)
         except (msgspec.MsgspecError, RecursionError, UnicodeError):
-            raise ApiError("The request body is no JSON that a cache_salt can be put into.") from None
-        if not isinstance(document, dict):
-            raise ApiError("The request body is no JSON object.")
-        digest = hmac.digest(self._salt_secret, key.encode(), "sha256")
-        document["cache_salt"] = digest[:_SALT_BYTES].hex()
-        return msgspec.json.encode(document)
+            document = None
+        if isinstance(document, dict):
+            digest = hmac.digest(
+                _SALT_PURPOSE + self._salt_secret, key.encode("utf-8", "surrogateescape"), "sha256"
+            )
+            document["cache_salt"] = digest[:_SALT_BYTES].hex()
+            return msgspec.json.encode(document)
+        if is_json:
+            raise ApiError(
+                "The request body must be a JSON object, for the router puts a cache_salt into it."
+            )
+        return body
 
 
 def _key(request: web.Request) -> str | None:

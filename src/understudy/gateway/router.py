@@ -2,11 +2,9 @@
 
 import asyncio
 import contextlib
-import secrets
 import ssl
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -15,22 +13,27 @@ from understudy.errors import InputError, UsageError
 from understudy.gateway.access_log import AccessLog
 from understudy.gateway.admission import Admission
 from understudy.gateway.explain import explain
-from understudy.gateway.fleet import Fleet, FleetLimits, Policy
+from understudy.gateway.fleet import MAX_MEMBERS, Fleet, FleetLimits, Policy
 from understudy.gateway.forward import Forwarder, ForwardSettings
 from understudy.gateway.kv_events import event_context
 from understudy.gateway.member import Member
-from understudy.gateway.metrics import RouterMetrics, WorkerFigures
+from understudy.gateway.metrics import RouterMetrics
 from understudy.gateway.news import News, NewsTools
 from understudy.gateway.observer import Exchange, Observer
 from understudy.gateway.outcome import Outcome
 from understudy.gateway.prompt import PromptReader
 from understudy.gateway.reading import RequestReader
 from understudy.gateway.settings import RouteSettings
+from understudy.gateway.tracing import Tracing
 from understudy.gateway.upstream import Upstream, WorkerAddress
 from understudy.gateway.worker_http import question_session
+from understudy.gateway.workers_file import addresses_in
 from understudy.routing import RetryBudget
-from understudy.server.http import CorsPolicy, HttpLimits
+from understudy.server.http import ApiKeys, CorsPolicy, HttpLimits
 from understudy.tokenize import load_chat_template, load_tokenizer
+
+RETRY_PERCENT = 16
+"""Of the requests under way, those being tried again among them: so workers that all refuse get a fifth more than clients send."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,24 +73,29 @@ class Router:
         )
         self.admission = Admission(lambda: self.fleet.has_room, settings.queue_size, settings.queue_seconds)
         self.fleet.on_room = self.admission.room_made
-        self.metrics = RouterMetrics(self._figures, lambda: self.admission.num_waiting)
+        self.metrics = RouterMetrics(self.fleet.figures, lambda: self.admission.num_waiting)
         self._observers: list[Observer] = [self.metrics]
         self._log = AccessLog()
+        self._tracing = None if settings.otlp_endpoint is None else Tracing(settings.otlp_endpoint)
+        if self._tracing is not None:
+            self._observers.append(self._tracing)
+        self.keys = ApiKeys(settings.api_key)
         self.reader = RequestReader(
             self.prompts,
             lambda: self.fleet.adapters,
             self.limits,
-            replaces_authorization=bool(settings.api_key),
+            keeps_keys=bool(settings.api_key),
             worker_api_key=settings.worker_api_key,
             salts_by_key=settings.tenant_salt == "key",
-            salt_secret=secrets.token_bytes(32),
+            salt_secret=settings.tenant_salt_secret,
+            tracing=self._tracing,
         )
         self.cors = CorsPolicy(settings.allowed_origins) if settings.allowed_origins else None
         self.forwarder = Forwarder(
             self.fleet,
             self.reader.read,
             self,
-            RetryBudget(),
+            RetryBudget(percent=RETRY_PERCENT),
             _forward_settings(settings),
             admission=self.admission,
             cors=self.cors,
@@ -105,7 +113,6 @@ class Router:
             random=Random(settings.seed),
             on_changed=self._heard.set,
         )
-        self._from_file: tuple[str, ...] = ()
         self._configured: set[str] = set()
         self._news: dict[Member, News] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -118,6 +125,8 @@ class Router:
             await asyncio.wait(self._closing)
         await self.session.close()
         self._event_context.term()
+        if self._tracing is not None:
+            await self._tracing.close()
 
     async def heard_of_all(self, seconds: float) -> None:
         """Return when it is known of each worker how it is and what it holds, or after so many seconds."""
@@ -144,28 +153,36 @@ class Router:
         return member
 
     def _left(self, member: Member) -> None:
-        self._configured.discard(member.name)
         news = self._news.pop(member)
         news.left()
         closing = asyncio.get_running_loop().create_task(news.close())
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
 
+    def cache_was_reset(self, member: Member) -> None:
+        """Note that a worker has dropped all that it had cached."""
+        if (news := self._news.get(member)) is not None:
+            news.cache_was_reset()
+
     def follow_workers(self) -> None:
         """Read the workers' file, if there is one: those that are new there join, those that were there leave when done.
 
-        Raises InputError where it cannot be read, UsageError for a line that is no address; nothing has changed then.
+        Whoever has left by another order stays away until the settings or the file have named others in between. Raises
+        InputError where the file cannot be read, UsageError for what is no address; nothing has changed then.
         """
-        if self.settings.workers_file is not None:
-            self._from_file = _addresses_in(self.settings.workers_file)
-        wanted = {WorkerAddress.parse(url).url for url in (*self.settings.worker, *self._from_file)}
+        from_file = () if self.settings.workers_file is None else addresses_in(self.settings.workers_file)
+        wanted = {WorkerAddress.parse(url).url for url in (*self.settings.worker, *from_file)}
+        if len(wanted.union(member.name for member in self.fleet)) > MAX_MEMBERS:
+            raise UsageError(f"a router can have {MAX_MEMBERS} workers, not more")
         for name in sorted(self._configured - wanted):
-            self._configured.discard(name)
-            self.fleet.drain(self.fleet[name])
-        for name in sorted(wanted):
-            if name not in self.fleet:
+            if name in self.fleet:
+                self.fleet.drain(self.fleet[name])
+        for name in sorted(wanted - self._configured):
+            if name in self.fleet:
+                self.fleet.keep(self.fleet[name])
+            else:
                 self.add_worker(name)
-            self._configured.add(name)
+        self._configured = wanted
 
     def _trusted(self) -> ssl.SSLContext:
         authorities = self.settings.worker_ca
@@ -189,16 +206,15 @@ class Router:
         others = self._sources.settings()
         settings = self.settings.reloaded(others)
         policy = self._sources.policy(settings.policy)
-        for url in settings.worker:
-            WorkerAddress.parse(url)
         before, self.settings = self.settings, settings
         try:
             self.follow_workers()
         except (UsageError, InputError):
             self.settings = before
             raise
-        if settings.policy != before.policy:
-            self.fleet.policy = policy
+        self.fleet.policy = policy
+        self.keys = ApiKeys(settings.api_key)
+        self.reader.keeps_keys = bool(settings.api_key)
         self.forwarder.settings = _forward_settings(settings)
         self.fleet.limits = replace(
             self.fleet.limits, max_in_flight_per_worker=settings.max_in_flight_per_worker
@@ -249,11 +265,8 @@ class Router:
                 "waiting": figures.waiting,
                 "kv_usage": figures.kv_usage,
             }
-            for member, figures in zip(self.fleet, self._figures(), strict=True)
+            for member, figures in zip(self.fleet, self.fleet.figures(), strict=True)
         ]
-
-    def _figures(self) -> Iterable[WorkerFigures]:
-        return [self.fleet.figures(member) for member in self.fleet]
 
 
 def _forward_settings(settings: RouteSettings) -> ForwardSettings:
@@ -263,21 +276,3 @@ def _forward_settings(settings: RouteSettings) -> ForwardSettings:
         idle_seconds=settings.idle_seconds,
         worker_headers=settings.worker_headers,
     )
-
-
-def _addresses_in(path: Path) -> tuple[str, ...]:
-    """Return the addresses in a file: one a line; what follows # does not count."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise InputError(f"--workers-file {path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"--workers-file {path} is no text in UTF-8") from error
-    addresses = [line.partition("#")[0].strip() for line in lines]
-    for number, address in enumerate(addresses, start=1):
-        if address:
-            try:
-                WorkerAddress.parse(address)
-            except UsageError as error:
-                raise UsageError(f"--workers-file {path}, line {number}: {error}") from error
-    return tuple(address for address in addresses if address)

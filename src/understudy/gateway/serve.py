@@ -2,21 +2,21 @@
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import signal
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 
-from understudy.errors import InputError, UnderstudyError, UsageError
-from understudy.gateway.admin import admin_application
+from understudy.errors import UnderstudyError
+from understudy.gateway.admin import ADMIN_HOST, ADMIN_LIMITS, admin_application
 from understudy.gateway.application import application
 from understudy.gateway.router import Router, Sources
 from understudy.gateway.settings import RouteSettings
 from understudy.server.http import RunningServer, start_server
+from understudy.server.http.tls import tls_context
 
 SERVER_NAME = "understudy"
-ADMIN_HOST = "127.0.0.1"
 LOOK_SECONDS = 1.0
 """Time between two looks at the workers' file."""
 
@@ -45,7 +45,6 @@ async def serve(settings: RouteSettings, sources: Sources) -> None:
 @contextlib.asynccontextmanager
 async def routing(settings: RouteSettings, sources: Sources) -> AsyncIterator[tuple[Router, RunningServer]]:
     """Yield a router that clients can reach, and what they reach it by."""
-    check_exposure(settings)
     tls = _tls(settings)
     router = Router(settings, sources)
     async with contextlib.AsyncExitStack() as stack:
@@ -62,21 +61,17 @@ async def routing(settings: RouteSettings, sources: Sources) -> AsyncIterator[tu
         stack.push_async_callback(running.drain, 0)
         if settings.admin_port is not None:
             admin = await start_server(
-                admin_application(router), host=ADMIN_HOST, port=settings.admin_port, server_name=SERVER_NAME
+                admin_application(router),
+                host=ADMIN_HOST,
+                port=settings.admin_port,
+                limits=ADMIN_LIMITS,
+                server_name=SERVER_NAME,
             )
             stack.push_async_callback(admin.drain, 0)
             _log.info("Admin API on http://%s:%d", ADMIN_HOST, admin.port)
-        if settings.workers_file is not None:
-            following = asyncio.create_task(_follow_file(router))
-            stack.callback(following.cancel)
+        following = asyncio.create_task(_follow_file(router))
+        stack.callback(following.cancel)
         yield router, running
-
-
-def check_exposure(settings: RouteSettings) -> None:
-    """Raise UsageError where anybody on the network could use the workers without a key."""
-    if settings.insecure or settings.api_key or _is_loopback(settings.host):
-        return
-    raise UsageError(f"--host {settings.host} is open to the network: give an --api-key, or --insecure")
 
 
 def address(settings: RouteSettings, running: RunningServer) -> str:
@@ -85,29 +80,30 @@ def address(settings: RouteSettings, running: RunningServer) -> str:
     return f"{'https' if settings.ssl_certfile else 'http'}://{host}:{running.port}"
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def _tls(settings: RouteSettings) -> ssl.SSLContext | None:
     if settings.ssl_certfile is None:
         return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_cert_chain(settings.ssl_certfile, settings.ssl_keyfile, password=str)
-    except (OSError, ValueError) as error:
-        files = f"--ssl-certfile {settings.ssl_certfile} and --ssl-keyfile {settings.ssl_keyfile}"
-        raise InputError(f"{files}: no certificate with its key: {error}") from error
-    return context
+    return tls_context(
+        {
+            "ssl_certfile": str(settings.ssl_certfile),
+            "ssl_keyfile": str(settings.ssl_keyfile),
+            "ssl_ca_certs": None,
+            "ssl_cert_reqs": ssl.CERT_NONE,
+            "ssl_ciphers": None,
+        }
+    )
 
 
 async def _follow_file(router: Router) -> None:
+    """Let the router read the workers' file, if it has one, whenever that has changed; what is wrong with it is told once."""
+    seen: tuple[object, ...] = ()
     told = ""
     while True:
         await asyncio.sleep(LOOK_SECONDS)
+        path = router.settings.workers_file
+        if path is None or (found := _state_of(path)) == seen:
+            continue
+        seen = found
         try:
             router.follow_workers()
         except UnderstudyError as error:
@@ -116,6 +112,15 @@ async def _follow_file(router: Router) -> None:
                 _log.error("%s; the workers stay as they are", error)
         else:
             told = ""
+
+
+def _state_of(path: Path) -> tuple[object, ...]:
+    """Return what differs when a file has changed."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        return path, error.errno
+    return path, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _reload(router: Router) -> None:

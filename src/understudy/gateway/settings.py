@@ -3,10 +3,12 @@
 It knows what can be chosen, not what follows from it.
 """
 
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from understudy.engine.config import HashAlgorithm
 from understudy.errors import UsageError
@@ -42,7 +44,7 @@ class RouteSettings:
     workers_file: Path | None = None
     """File with one worker's address a line, read again when it changes: those added there join, those gone drain."""
     policy: str = "prefix"
-    """How a worker is chosen: a policy of `understudy compare`, or FILE.py or MODULE:FUNCTION of your own."""
+    """How a worker is chosen: a policy of `understudy compare`, or FILE.py:FUNCTION of your own."""
     seed: int = 0
     """Seeds what the policy leaves to chance."""
 
@@ -80,6 +82,9 @@ class RouteSettings:
     """Key that the workers want in place of the client's."""
     tenant_salt: TenantSalt = "off"
     """With `key`, prompts share cached blocks only with those of the same API key, whatever salt a client sends."""
+    tenant_salt_secret: str | None = None
+    """Goes into those salts, so that workers cannot tell a key by its salt; the same for all routers of a fleet. [default: the
+    key alone makes the salt]"""
     insecure: bool = False
     """Listen on other than loopback interfaces without an API key."""
     ssl_certfile: Path | None = None
@@ -115,7 +120,8 @@ class RouteSettings:
     access_log: bool = True
     """Write a line of JSON for each request to standard error."""
     otlp_endpoint: str | None = None
-    """Where to send a span for each request, by OpenTelemetry's protocol over HTTP; needs the extra `otel`."""
+    """Where to send a span for each request, by OpenTelemetry's protocol over HTTP, as in http://127.0.0.1:4318; needs the
+    extra `otel`."""
 
     def __post_init__(self) -> None:
         for name in ("block_size", "max_blocks_per_worker", "max_in_flight_per_worker", "max_body_bytes"):
@@ -135,8 +141,24 @@ class RouteSettings:
                 raise UsageError(f"{flag_of(name)} must be greater than 0 seconds, got {getattr(self, name)}")
         if (self.ssl_certfile is None) != (self.ssl_keyfile is None):
             raise UsageError("--ssl-certfile and --ssl-keyfile go together")
+        if self.admin_port is not None:
+            _check("admin_port", self.admin_port, at_least=0)
+        if any(
+            not key
+            for key in (*self.api_key, self.worker_api_key, self.tenant_salt_secret)
+            if key is not None
+        ):
+            raise UsageError("--api-key, --worker-api-key and --tenant-salt-secret must not be empty")
         if self.tenant_salt == "key" and not self.api_key:
             raise UsageError("--tenant-salt key needs an --api-key")
+        if self.tenant_salt_secret is not None and self.tenant_salt != "key":
+            raise UsageError("--tenant-salt-secret needs --tenant-salt key")
+        if self.otlp_endpoint is not None and not _is_http_url(self.otlp_endpoint):
+            raise UsageError(
+                f"--otlp-endpoint {self.otlp_endpoint!r}: expected a URL as in http://127.0.0.1:4318"
+            )
+        if not (self.insecure or self.api_key or _is_loopback(self.host)):
+            raise UsageError(f"--host {self.host} is open to the network: give an --api-key, or --insecure")
 
     def reloaded(self, others: "RouteSettings") -> "RouteSettings":
         """Return these settings with what may change while the router runs taken from others."""
@@ -155,6 +177,21 @@ class RouteSettings:
 def flag_of(name: str) -> str:
     """Return how the command line spells a setting."""
     return f"--{name.replace('_', '-')}"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _is_http_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _check(name: str, value: int, *, at_least: int) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import pairwise
 
 from understudy.routing.views import FleetView, RoutingRequest, WorkerView
 
@@ -14,7 +15,7 @@ def narrowed(fleet: FleetView, workers: Sequence[int]) -> FleetView:
     a worker's view is set whenever a fleet's `workers` are asked for, and holds until another's are.
     """
     assert workers
-    assert all(one < next_one for one, next_one in zip(workers, workers[1:], strict=False))
+    assert all(one < next_one for one, next_one in pairwise(workers))
     return fleet if len(workers) == len(fleet) else _Narrowed(fleet, workers)
 
 

@@ -8,10 +8,12 @@ are computed. Its time is spent on both: with `a` seconds for a step and `c` for
                                         prefill  prompt tokens a second, cached ones left out, while any prompt waits
 
 and while prompts wait the two sides are equal. So whatever its work is, a healthy worker has at least half of what is
-possible of one of the two, and one that is f times slower has at most 1/f of both. What is possible is what the better half
-of the fleet has, so
+possible of one of the two, and what is possible of speed while no prompts wait; one that is f times slower has at most 1/f of
+both. What is possible is what the better half of the fleet has, so
 
-    slowness = min(their speed / (own speed * allowance), their prefill / own prefill)
+    slowness = max(min(by speed, by prefill), by speed * undisturbed)
+    by speed = their speed / (own speed * allowance); by prefill = their prefill / own prefill
+    undisturbed: the part of the time of all answers under way in which no prompt waits
     allowance = sqrt(own context / their context), at least 1; context: prompt tokens of all answers under way
 
 is at most 2 for a healthy worker among its like, and much more only for a slow one. The allowance is for steps that take
@@ -78,10 +80,14 @@ class SlowWorkers:
     def remove(self, slot: int) -> None:
         """Let a worker leave; what is watched of it may still be told its end."""
         del self._workers[slot]
-        self._slow -= {slot}
+        self._slow = self._slowest()
 
     def watch(self, slot: int, prompt_tokens: int, uncached_tokens: int, now_ns: int) -> Watched:
-        """Return what measures a streamed answer that is asked for now; `uncached_tokens` of its prompt must be computed."""
+        """Return what measures a streamed answer that is asked for now.
+
+        `uncached_tokens` of its prompt must be computed, as far as is known; that a policy did not look is no reason to
+        count all of them.
+        """
         return self._workers[slot].speed.watch(prompt_tokens, uncached_tokens, now_ns)
 
     def slow(self, now_ns: int) -> frozenset[int]:
@@ -107,6 +113,7 @@ class SlowWorkers:
         speeds = {slot: worker.speed.measure(now_ns) for slot, worker in self._workers.items()}
         norm = Speed(
             ENOUGH_STREAM_NS,
+            1.0,
             _median([measured.speed for measured in speeds.values()], higher=True),
             _median([measured.prefill for measured in speeds.values()], higher=True),
             _median([measured.context for measured in speeds.values()], higher=False),
@@ -118,15 +125,21 @@ class SlowWorkers:
                 _conclude(worker)
             elif now_ns - worker.judged_ns >= ANOTHER_CHANCE_NS:
                 worker.is_slow = False
+        self._slow = self._slowest()
+
+    def _slowest(self) -> frozenset[int]:
         slow = [slot for slot, worker in self._workers.items() if worker.is_slow]
         slow.sort(key=lambda slot: -self._workers[slot].slowness)
-        self._slow = frozenset(slow[: len(self._workers) // LARGEST_SLOW_PART])
+        return frozenset(slow[: len(self._workers) // LARGEST_SLOW_PART])
 
 
 def slowness(own: Speed, norm: Speed) -> float:
     """Return how many times slower than the norm a worker is, at least, by the formula above."""
     allowance = max(1.0, sqrt(_ratio(own.context, norm.context)))
-    return min(_ratio(norm.speed, own.speed) / allowance, _ratio(norm.prefill, own.prefill))
+    by_speed = _ratio(norm.speed, own.speed) / allowance
+    by_prefill = _ratio(norm.prefill, own.prefill)
+    excused = min(by_speed, by_prefill)
+    return max(excused, by_speed * own.undisturbed) if own.undisturbed else excused
 
 
 def _conclude(worker: _Worker) -> None:

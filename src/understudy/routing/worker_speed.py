@@ -10,14 +10,16 @@ TOKENS_OF_A_PROMPT = 256
 
 
 class Speed(NamedTuple):
-    """What was measured of a worker lately; tokens for nanoseconds, None where there is nothing to measure.
+    """What was measured of a worker lately; None where there is nothing to measure.
 
-    `stream_ns` is the time of all answers under way, added up, from their first tokens on; `speed` tokens for such time,
-    `prefill` prompt tokens, those cached left out, for time in which any prompt waited for its first token, and `context` the
-    mean number of prompt tokens of all answers under way, while there were any.
+    `stream_ns` is the time of all answers under way, added up, from their first tokens on, and `undisturbed` the part of
+    it, 0 to 1, in which no prompt waited for its first token. `speed` is tokens per nanosecond of one answer under way,
+    `prefill` prompt tokens, those cached left out, per nanosecond in which any prompt waited, and `context` the mean
+    number of prompt tokens of all answers under way, while there were any.
     """
 
     stream_ns: float
+    undisturbed: float
     speed: float | None
     prefill: float | None
     context: float | None
@@ -37,6 +39,7 @@ class WorkerSpeed:
         self._prefilled_tokens = 0.0
         self._streaming_ns = 0.0
         self._stream_ns = 0.0
+        self._undisturbed_ns = 0.0
         self._context_token_ns = 0.0
         self._tokens = 0.0
 
@@ -71,6 +74,7 @@ class WorkerSpeed:
         self._tokens += sum(watched.take_tokens() for watched in self._streaming)
         measured = Speed(
             self._stream_ns,
+            self._undisturbed_ns / self._stream_ns if self._stream_ns else 1.0,
             self._tokens / self._stream_ns if self._stream_ns else None,
             (self._prefilled_tokens + self._largest_waiting()) / self._waiting_ns
             if self._waiting_ns
@@ -93,6 +97,8 @@ class WorkerSpeed:
         if self._streaming:
             self._streaming_ns += passed_ns
             self._stream_ns += passed_ns * len(self._streaming)
+            if not self._waiting:
+                self._undisturbed_ns += passed_ns * len(self._streaming)
             self._context_token_ns += passed_ns * self._context_tokens
 
     def _fade(self, factor: float) -> None:
@@ -100,6 +106,7 @@ class WorkerSpeed:
         self._prefilled_tokens *= factor
         self._streaming_ns *= factor
         self._stream_ns *= factor
+        self._undisturbed_ns *= factor
         self._context_token_ns *= factor
         self._tokens *= factor
 

@@ -5,6 +5,9 @@ It knows neither sockets nor time: whoever drives it brings what came, and does 
 Batches of one life of a worker are numbered from 0 without a gap, and the last ones are kept there for replay. So a replay
 is asked for from the batch that was applied last: if the worker does not have that very batch any more, its numbers have
 started over, whatever they have come to meanwhile. A batch is known again by the hash of its bytes, which hold the time.
+
+One thing cannot be seen: that a worker has started over on a connection that holds, where just as many batches of its new
+life were lost as had come of the old one. A process that is started again breaks its connections.
 """
 
 from dataclasses import dataclass
@@ -81,6 +84,17 @@ class Follower:
         """Whether a replay or a list is under way; live batches are held until it has come."""
         return self._replay is not None or self._is_listing
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether it is known that something is missing, and it is being asked for."""
+        replay = self._replay
+        return (
+            bool(self._held)
+            or self._is_unsure
+            or (replay is not None and not replay.may_fail)
+            or (self._is_listing and not self._list_may_fail)
+        )
+
     # -- what happens --------------------------------------------------------------------------------------
 
     def start(self) -> None:
@@ -92,6 +106,8 @@ class Follower:
         """Note that the connection was lost: the worker may have been started again, and another replay is needed."""
         self._replay = None
         self._is_unsure = True
+        self._held.clear()
+        self._held_bytes = 0
         self._go_on()
 
     def quiet(self) -> None:
@@ -194,7 +210,7 @@ class Follower:
         elif number > self._next:
             self.num_gaps += 1
             self._catch_up()
-        elif number in self._recent:
+        elif self._recent.get(number) == hash(self._held[number]):
             self._release(number)
             self.num_repeated += 1
         elif number not in self._recent:

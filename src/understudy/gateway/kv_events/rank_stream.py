@@ -37,8 +37,9 @@ _BYTES_A_TURN = 256 * 1024
 _NUMBER_BYTES = 8
 _END_OF_REPLAY = b"\xff" * _NUMBER_BYTES
 _HEARTBEAT_MS = 5_000
+_AGAIN_SECONDS = 0.2
 _RECONNECT_MS = 100
-_MOST_RECONNECT_MS = 1_000
+_MOST_RECONNECT_MS = 400
 _LIVE_FRAMES = 3
 _REPLAY_FRAMES = 4
 
@@ -84,41 +85,28 @@ class RankStream:
         self._monitor: zmq.Socket[bytes] | None = None
         self._replays: zmq.Socket[bytes] | None = None
         self._replay_first: int | None = None
+        self._replay_reached = -1
         self._replay_has_moved = False
         self._replay_attempts = 0
         self._replay_timer: asyncio.TimerHandle | None = None
         self._quiet_timer: asyncio.TimerHandle | None = None
+        self._again_timer: asyncio.TimerHandle | None = None
         self._quiet_seconds = QUIET_SECONDS
         self._batches_before = 0
 
     def open(self) -> None:
         """Connect, and catch up."""
-        self._events = events = self._socket(zmq.SUB)
-        self._monitor = monitor = events.get_monitor_socket(
-            zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
-        )
-        events.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
-        events.setsockopt(zmq.HEARTBEAT_TIMEOUT, 2 * _HEARTBEAT_MS)
-        events.subscribe(self.source.topic)
-        self._connect(events, self.source.endpoint)
-        self._loop.add_reader(monitor.fileno(), self._read_monitor)
-        self._loop.add_reader(events.fileno(), self._read_events)
+        self._open_events()
         self._quiet_timer = self._loop.call_later(self._quiet_seconds, self._look_whether_quiet)
         self.follower.start()
-        self._read_events()
 
     def close(self) -> None:
         """Hear nothing any more."""
         self._close_replays()
-        if self._quiet_timer is not None:
-            self._quiet_timer.cancel()
-        if self._events is not None and self._monitor is not None:
-            self._loop.remove_reader(self._monitor.fileno())
-            self._loop.remove_reader(self._events.fileno())
-            self._events.disable_monitor()
-            self._monitor.close(linger=0)
-            self._events.close(linger=0)
-        self._events = self._monitor = None
+        self._close_events()
+        for timer in (self._quiet_timer, self._again_timer):
+            if timer is not None:
+                timer.cancel()
 
     # -- what the follower asks for ------------------------------------------------------------------------
 
@@ -141,6 +129,7 @@ class RankStream:
         if self._replay_first is not None:
             self._close_replays()
         self._replay_first = first
+        self._replay_reached = -1
         self._replay_attempts = 0
         self._ask_replay()
 
@@ -173,6 +162,7 @@ class RankStream:
                 self._blocks.look_again()
                 self.follower.unsure()
                 self._lost()
+                self._again_timer = self._loop.call_later(_AGAIN_SECONDS, self._connect_again)
             else:
                 self.is_connected = True
                 self.follower.can_list = True
@@ -222,13 +212,17 @@ class RankStream:
     def _take_replayed(self, frames: list[bytes]) -> None:
         if len(frames) != _REPLAY_FRAMES or len(frames[2]) != _NUMBER_BYTES or self._replay_first is None:
             return
-        self._replay_has_moved = True
         if frames[2] == _END_OF_REPLAY:
             self._replay_first = None
             self._cancel_replay_timer()
             self.follower.replay_ended()
         else:
-            self.follower.replayed(int.from_bytes(frames[2], "big"), frames[3])
+            number = int.from_bytes(frames[2], "big")
+            # One that has come in an attempt before is no progress.
+            if number > self._replay_reached:
+                self._replay_reached = number
+                self._replay_has_moved = True
+            self.follower.replayed(number, frames[3])
 
     # -- time passes ---------------------------------------------------------------------------------------
 
@@ -264,8 +258,15 @@ class RankStream:
             self._quiet_seconds = QUIET_SECONDS
         else:
             self._quiet_seconds = min(2 * self._quiet_seconds, MOST_QUIET_SECONDS)
+            self._connect_again()
             self.follower.quiet()
         self._quiet_timer = self._loop.call_later(self._quiet_seconds, self._look_whether_quiet)
+
+    def _connect_again(self) -> None:
+        """Take a new socket if there is no connection: ZeroMQ gives up on peers that break its protocol or its limits."""
+        if self._events is not None and not self.is_connected:
+            self._close_events()
+            self._open_events()
 
     # -- sockets -------------------------------------------------------------------------------------------
 
@@ -285,6 +286,28 @@ class RankStream:
         except zmq.ZMQError as error:
             self.close()
             raise ValueError(f"{endpoint}: {error.strerror}") from error
+
+    def _open_events(self) -> None:
+        self._events = events = self._socket(zmq.SUB)
+        self._monitor = monitor = events.get_monitor_socket(
+            zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+        )
+        events.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
+        events.setsockopt(zmq.HEARTBEAT_TIMEOUT, 2 * _HEARTBEAT_MS)
+        events.subscribe(self.source.topic)
+        self._connect(events, self.source.endpoint)
+        self._loop.add_reader(monitor.fileno(), self._read_monitor)
+        self._loop.add_reader(events.fileno(), self._read_events)
+        self._loop.call_soon(self._read_events)
+
+    def _close_events(self) -> None:
+        if self._events is not None and self._monitor is not None:
+            self._loop.remove_reader(self._monitor.fileno())
+            self._loop.remove_reader(self._events.fileno())
+            self._events.disable_monitor()
+            self._monitor.close(linger=0)
+            self._events.close(linger=0)
+        self._events = self._monitor = None
 
     def _close_replays(self) -> None:
         self._cancel_replay_timer()

@@ -108,6 +108,11 @@ class EventSubscriber:
         for stream in self._streams:
             stream.follower.unsure()
 
+    def forget_blocks(self) -> None:
+        """Forget what the worker holds: for whoever knows that it has dropped all, of which its events tell later."""
+        if self._blocks is not None:
+            self._blocks.clear()
+
     @property
     def figures(self) -> EventFigures:
         """What has been counted so far."""
@@ -116,7 +121,7 @@ class EventSubscriber:
         return EventFigures(
             is_connected=bool(streams) and all(stream.is_connected for stream in streams),
             is_complete=bool(streams)
-            and all(follower.is_complete and not follower.is_waiting for follower in followers),
+            and all(follower.is_complete and not follower.is_behind for follower in followers),
             num_batches=sum(stream.num_batches for stream in streams),
             num_unreadable=sum(stream.num_unreadable for stream in streams),
             num_gaps=sum(follower.num_gaps for follower in followers),

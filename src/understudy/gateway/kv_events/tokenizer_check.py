@@ -5,7 +5,9 @@ from typing import Any
 
 import msgspec
 
-from understudy.errors import InputError
+from understudy.engine import BlockHasher, CacheIdentity, event_hash
+from understudy.engine.hash_chain import HashChain
+from understudy.gateway.prompt import PromptReader
 from understudy.gateway.worker_http import WorkerHttp
 from understudy.tokenize import Message, Tokenizer
 
@@ -42,25 +44,47 @@ async def tokenizer_agrees(
     `chat_template` is the text of the one that replaces the tokenizer's, `model` the name to ask for. Raises NoAnswerError
     where the worker cannot be asked now.
     """
+    router = _TokenHashes(tokenizer, chat_template)
     named = {} if model is None else {"model": model}
     theirs = await _tokens(http, {**named, "prompt": TEXT})
     if theirs is not None:
-        ours = tokenizer.encode(TEXT)
-        if theirs != ours:
+        ours = router.of_question("/v1/completions", {"prompt": TEXT})
+        if ours != router.of_tokens(theirs):
             return (
-                f"has another tokenizer: {_difference(theirs, ours)} of a text; --tokenizer must be the worker's folder or "
-                "tokenizer.json"
+                f"has another tokenizer: {_difference(router.of_tokens(theirs), ours)} of a text; --tokenizer must be the "
+                "worker's folder or tokenizer.json"
             )
     theirs = await _tokens(http, {**named, "messages": CHAT})
     if theirs is None:
         return None
-    try:
-        ours = tokenizer.encode(_rendered(tokenizer, chat_template), add_special_tokens=False)
-    except InputError as error:
-        return f"takes conversations, which this router cannot render: {' '.join(str(error).split())}"
-    if theirs == ours:
+    ours = router.of_question("/v1/chat/completions", {"messages": CHAT})
+    if ours is None:
+        return "takes conversations, which this router cannot render: --chat-template must be the worker's"
+    if ours == router.of_tokens(theirs):
         return None
-    return f"has another chat template: {_difference(theirs, ours)} of a conversation; --chat-template must be the worker's"
+    return (
+        f"has another chat template: {_difference(router.of_tokens(theirs), ours)} of a conversation; --chat-template must be "
+        "the worker's"
+    )
+
+
+class _TokenHashes:
+    """A hash for each token of a prompt, by the very code that reads clients' requests."""
+
+    def __init__(self, tokenizer: Tokenizer, chat_template: str | None) -> None:
+        self._hasher = BlockHasher("sha256", block_size=1)
+        self._reader = PromptReader(tokenizer, self._hasher, chat_template)
+
+    def of_question(self, path: str, body: Mapping[str, Any]) -> list[int] | None:
+        """Return those of the prompt in a request; None where it cannot be read."""
+        prompt = self._reader.read(path, msgspec.json.encode(body), {})
+        return None if prompt is None else list(prompt.block_hashes)
+
+    def of_tokens(self, token_ids: Sequence[int]) -> list[int]:
+        """Return those of a prompt that is known."""
+        hashes = HashChain()
+        self._hasher.extend(hashes, token_ids, CacheIdentity())
+        return [event_hash(each) for each in hashes]
 
 
 async def _tokens(http: WorkerHttp, question: Mapping[str, Any]) -> list[int] | None:
@@ -75,16 +99,6 @@ async def _tokens(http: WorkerHttp, question: Mapping[str, Any]) -> list[int] | 
         return None
 
 
-def _rendered(tokenizer: Tokenizer, chat_template: str | None) -> str:
-    messages = CHAT
-    if tokenizer.content_format(chat_template) == "openai":
-        messages = [
-            {**message, "content": [{"type": "text", "text": message["content"]}]} for message in CHAT
-        ]
-    return tokenizer.chat_prompt(messages, add_generation_prompt=True, chat_template=chat_template)
-
-
-def _difference(theirs: Sequence[int], ours: Sequence[int]) -> str:
-    pairs = enumerate(zip(theirs, ours, strict=False))
-    first = next((index for index, (a, b) in pairs if a != b), min(len(theirs), len(ours)))
-    return f"it makes {len(theirs)} tokens, the router {len(ours)}, unlike from token {first}"
+def _difference(theirs: Sequence[int], ours: Sequence[int] | None) -> str:
+    same = [a == b for a, b in zip(theirs, ours or (), strict=False)]
+    return f"it makes {len(theirs)} tokens, the router {len(ours or ())}, the first {sum(same)} alike,"
