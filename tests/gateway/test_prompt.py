@@ -1,6 +1,5 @@
 """The router reads prompts as the workers do: the same tokens, the same blocks, or nothing where a worker refuses."""
 
-import asyncio
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.server.serving import MODEL, Reply, Served, serving
+from tests.support.virtual_time import run_in_virtual_time
 
 from understudy.engine import LoRA
 from understudy.engine.hashing import BlockHasher, event_hash
@@ -73,13 +73,13 @@ def test_the_blocks_are_the_workers(calls: Sequence[tuple[str, Body]]) -> None:
     """Every block that the router expects of an accepted request is in the worker's cache, and the tokens are as many."""
 
     async def main() -> None:
-        async with serving("--time-scale", "0", "--enable-scale-out") as server:
+        async with serving("--enable-scale-out") as server:
             for path, body in calls:
                 limit = {"max_output_tokens": 16} if path == "/v1/responses" else {"max_tokens": 1}
                 limit = {} if path == "/inference/v1/generate" else limit
                 await _compare(server, path, body | limit)
 
-    asyncio.run(main())
+    run_in_virtual_time(main())
 
 
 async def _compare(server: Served, path: str, body: Body) -> None:
