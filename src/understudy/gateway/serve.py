@@ -60,18 +60,23 @@ async def routing(settings: RouteSettings, sources: Sources) -> AsyncIterator[tu
         )
         stack.push_async_callback(running.drain, 0)
         if settings.admin_port is not None:
-            admin = await start_server(
-                admin_application(router),
-                host=ADMIN_HOST,
-                port=settings.admin_port,
-                limits=ADMIN_LIMITS,
-                server_name=SERVER_NAME,
-            )
-            stack.push_async_callback(admin.drain, 0)
-            _log.info("Admin API on http://%s:%d", ADMIN_HOST, admin.port)
+            admin_url = await stack.enter_async_context(admin_api(router, settings.admin_port))
+            _log.info("Admin API on %s", admin_url)
         following = asyncio.create_task(_follow_file(router))
         stack.callback(following.cancel)
         yield router, running
+
+
+@contextlib.asynccontextmanager
+async def admin_api(router: Router, port: int) -> AsyncIterator[str]:
+    """Take orders about a router on a port of the loopback interface, any that is free for 0; yields the address."""
+    admin = await start_server(
+        admin_application(router), host=ADMIN_HOST, port=port, limits=ADMIN_LIMITS, server_name=SERVER_NAME
+    )
+    try:
+        yield f"http://{ADMIN_HOST}:{admin.port}"
+    finally:
+        await admin.drain(0)
 
 
 def address(settings: RouteSettings, running: RunningServer) -> str:

@@ -9,13 +9,12 @@ from time import monotonic
 from typing import Any, Protocol
 
 from understudy.errors import InputError
-from understudy.gateway.admin import ADMIN_HOST, ADMIN_LIMITS, admin_application
 from understudy.gateway.member import Member
 from understudy.gateway.router import Router, Sources
-from understudy.gateway.serve import SERVER_NAME, address, routing
+from understudy.gateway.serve import address, admin_api, routing
 from understudy.gateway.settings import RouteSettings
 from understudy.routing import Health
-from understudy.server.http import RunningServer, start_server
+from understudy.server.http import RunningServer
 from understudy.up.fleet_plan import FleetPlan
 from understudy.up.processes import Worker, Workers
 
@@ -69,7 +68,9 @@ async def run(plan: FleetPlan, settings: RouteSettings, sources: Sources, audien
         router, running = await stack.enter_async_context(
             routing(replace(settings, admin_port=None), sources)
         )
-        admin_url = await _admin(stack, router, settings.admin_port)
+        admin_url = None
+        if settings.admin_port is not None:
+            admin_url = await stack.enter_async_context(admin_api(router, settings.admin_port))
         fleet = _Fleet(router, audience)
         workers = Workers(plan, fleet)
         stack.push_async_callback(workers.close)
@@ -86,17 +87,6 @@ async def run(plan: FleetPlan, settings: RouteSettings, sources: Sources, audien
         fleet.leave()
         await _first(workers.stop(GRACE_SECONDS), stop.at_once.wait())
     return not stop.at_once.is_set()
-
-
-async def _admin(stack: contextlib.AsyncExitStack, router: Router, port: int | None) -> str | None:
-    """Listen for orders until the stack is closed; returns where."""
-    if port is None:
-        return None
-    admin = await start_server(
-        admin_application(router), host=ADMIN_HOST, port=port, limits=ADMIN_LIMITS, server_name=SERVER_NAME
-    )
-    stack.push_async_callback(admin.drain, 0)
-    return f"http://{ADMIN_HOST}:{admin.port}"
 
 
 async def _finish(running: RunningServer, seconds: float, stop: "_Stop", audience: Audience) -> None:
