@@ -37,7 +37,10 @@ _LENIENT = ModelLimits(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """The first prompt of a request. `block_hashes` are those of its full blocks, as KV events carry them."""
+    """The first prompt of a request. `block_hashes` are those of its full blocks, as KV events carry them.
+
+    There are none where a worker computes the whole prompt whatever it holds: logprobs of a prompt are not cached.
+    """
 
     num_tokens: int
     block_hashes: Sequence[int]
@@ -55,21 +58,47 @@ class _Common(msgspec.Struct):
     user: str | None = None
     cache_salt: str | None = None
     stream: bool | None = False
+    prompt_logprobs: Any = None
+
+    @property
+    def reads_cache(self) -> bool:
+        """Whether a worker looks for the prompt in its cache."""
+        return self.prompt_logprobs is None
 
 
-class _CompletionOfIds(_Common, kw_only=True):
+class _MayEcho(_Common):
+    echo: Any = False
+    logprobs: Any = None
+
+    @property
+    def reads_cache(self) -> bool:
+        """Whether a worker looks for the prompt in its cache: not if the prompt is echoed with logprobs."""
+        return self.prompt_logprobs is None and not (self.echo and self.logprobs is not None)
+
+
+class _CompletionOfIds(_MayEcho, kw_only=True):
     prompt: list[int]
     truncate_prompt_tokens: int | None = None
 
 
-class _Completion(_Common):
+class _Completion(_MayEcho):
     prompt: str | list[str | list[int]] = ""
     add_special_tokens: bool = True
     truncate_prompt_tokens: int | None = None
 
 
+class _GenerateSampling(msgspec.Struct):
+    prompt_logprobs: Any = None
+
+
 class _Generate(_Common):
     token_ids: list[int] = msgspec.field(default_factory=list)
+    sampling_params: _GenerateSampling = msgspec.field(default_factory=_GenerateSampling)
+
+    @property
+    def reads_cache(self) -> bool:
+        """Whether a worker looks for the prompt in its cache."""
+        return self.sampling_params.prompt_logprobs is None
 
 
 _decode_completion_of_ids = msgspec.json.Decoder(_CompletionOfIds).decode
@@ -106,8 +135,9 @@ class PromptReader:
         except (ApiError, UnderstudyError, msgspec.MsgspecError, RecursionError, UnicodeError):
             return None
         hashes = HashChain()
-        identity = CacheIdentity(lora=adapters.get(common.model or ""), salt=common.cache_salt)
-        self._hasher.extend(hashes, token_ids, identity)
+        if common.reads_cache:
+            identity = CacheIdentity(lora=adapters.get(common.model or ""), salt=common.cache_salt)
+            self._hasher.extend(hashes, token_ids, identity)
         return Prompt(
             num_tokens=len(token_ids),
             block_hashes=[event_hash(block_hash) for block_hash in hashes],
@@ -137,7 +167,14 @@ class PromptReader:
 
     def _of_chat(self, body: bytes) -> tuple[_Common, Sequence[int]]:
         wanted = parse_chat(body, _LENIENT)
-        common = _Common(wanted.model, wanted.priority, wanted.user, wanted.cache_salt, wanted.stream)
+        common = _Common(
+            wanted.model,
+            wanted.priority,
+            wanted.user,
+            wanted.cache_salt,
+            wanted.stream,
+            wanted.top_logprobs if wanted.echo and wanted.prompt_logprobs is None else wanted.prompt_logprobs,
+        )
         if (forwarded := forwarded_token_ids(wanted, _LENIENT)) is not None:
             return common, _truncated(forwarded, wanted.truncate_prompt_tokens)
         kwargs = dict(wanted.chat_template_kwargs or {})

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Any, Protocol
@@ -73,6 +73,7 @@ async def run(plan: FleetPlan, settings: RouteSettings, sources: Sources, audien
             admin_url = await stack.enter_async_context(admin_api(router, settings.admin_port))
         fleet = _Fleet(router, audience)
         workers = Workers(plan, fleet)
+        fleet.order = workers.all
         stack.push_async_callback(workers.close)
         stack.callback(fleet.leave)
         await workers.start()
@@ -97,11 +98,16 @@ async def _finish(running: RunningServer, seconds: float, stop: "_Stop", audienc
 
 
 class _Fleet:
-    """The workers as members of the router's fleet: they join when they serve, and leave when they end."""
+    """The workers as members of the router's fleet: they join when they serve, in their order, and leave when they end.
+
+    The order decides whose turn it is, so that every run of a fleet decides alike.
+    """
 
     def __init__(self, router: Router, audience: Audience) -> None:
         self._router = router
         self._audience = audience
+        self.order: Sequence[Worker] = ()
+        self._serving: set[Worker] = set()
         self._members: dict[Worker, Member] = {}
         self._failed = asyncio.Event()
         self._failure = ""
@@ -112,9 +118,15 @@ class _Fleet:
         self._audience.said(worker, line)
 
     def serves(self, worker: Worker) -> None:
-        assert worker.url is not None, "it serves"
-        if not self._is_leaving:
-            self._members[worker] = self._router.add_worker(worker.url)
+        self._serving.add(worker)
+        if self._is_leaving:
+            return
+        for each in self.order:
+            if each not in self._serving:
+                break
+            if each not in self._members:
+                assert each.url is not None, "it serves"
+                self._members[each] = self._router.add_worker(each.url)
 
     def ended(self, worker: Worker) -> None:
         if self._is_leaving:
