@@ -157,8 +157,9 @@ class SlowFleet:
         decision = decision._replace(worker=candidates[decision.worker])
         worker = decision.worker
         self.decisions.append((now_ns, worker))
+        # Not every policy has looked.
+        uncached_tokens = len(ids) - self.state.matched_blocks(request, now_ns)[worker] * BLOCK_SIZE
         self.state.dispatched(request, decision, now_ns)
-        uncached_tokens = len(ids) - decision.matched_blocks * BLOCK_SIZE
         watched = self.slow_workers.watch(worker, len(ids), uncached_tokens, now_ns)
         self._journeys[request.request_id] = _Journey(request, worker, watched, now_ns)
         engine = self.engines[worker]

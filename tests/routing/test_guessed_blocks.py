@@ -49,7 +49,7 @@ class GuessedBlocksMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_index_knows_the_same_blocks(self) -> None:
-        """The worker holds the model's blocks, each once, and its neighbour is left alone."""
+        """Find the model's blocks at the worker, each once, and its neighbour left alone."""
         self.index.check_integrity()
         held = [block for block in range(10) if self.index.longest_prefixes([block])[WORKER]]
         assert held == sorted(block for block, _ in self.model)

@@ -147,7 +147,7 @@ class FleetHealthMachine(RuleBasedStateMachine):
         self.twins.compare()
 
 
-FleetHealthMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+FleetHealthMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
 test_any_story_told_to_health_and_model_ends_the_same = FleetHealthMachine.TestCase
 
 

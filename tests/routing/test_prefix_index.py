@@ -160,7 +160,7 @@ def test_churn_leaves_no_names_behind() -> None:
         index.stored(0, [1_000 + number])
         if number >= 100:
             index.removed(0, [1_000 + number - 100])
-    index.check_integrity()
+        index.check_integrity()
     assert len(index._names[0]) <= 100 + 50 + SPARE_NAMES
     index.cleared(0)
     index.check_integrity()

@@ -53,7 +53,7 @@ class RetryBudgetMachine(RuleBasedStateMachine):
 
     @invariant()
     def counts_agree(self) -> None:
-        """What is counted is what there is."""
+        """Count what there is."""
         assert (self.budget.active_requests, self.budget.active_retries) == (self.requests, self.retries)
 
 

@@ -1,6 +1,7 @@
 """RouterState: what a router believes after it was told things."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from tests.routing.fleets import request_of
 
-from understudy.routing import Decision, Knowledge, RouterState, RoutingRequest
+from understudy.routing import Decision, Knowledge, RouterState, RoutingRequest, narrowed
 
 NUM_WORKERS = 3
 NEWS_KINDS = [Knowledge.EXACT, Knowledge.EVENTS, Knowledge.HEARTBEAT]
@@ -164,15 +165,16 @@ def test_nothing_happens_to_a_worker_that_has_left() -> None:
     state.retire_worker(0)
     state.first_token("r1", 0)
     state.finished("r1", 0)
-    for told in (
+    mistakes: list[Callable[[], None]] = [
         lambda: state.stored(0, [1]),
         lambda: state.synchronised(0, [1]),
         lambda: state.reported(0, 1, 1, 0.5, 0),
         lambda: state.dispatched(request_of(4), Decision(0, 0, "test"), 0),
         lambda: state.retire_worker(0),
-    ):
+    ]
+    for mistake in mistakes:
         with pytest.raises(AssertionError):
-            told()
+            mistake()
 
 
 def test_who_gets_a_slot_again_starts_afresh() -> None:
@@ -249,6 +251,13 @@ def test_reports_age() -> None:
     known, unknown = state.fleet_at(3_500_000_000).workers
     assert (known.running, known.waiting, known.kv_usage, known.age_seconds) == (3, 2, 0.5, 2.5)
     assert (unknown.running, unknown.waiting, unknown.kv_usage, unknown.age_seconds) == (0, 0, 0.0, math.inf)
+
+
+def test_an_index_is_of_the_fleet_that_is_looked_at() -> None:
+    """A worker has its slot for index again where the whole fleet is looked at after a part of it."""
+    state = RouterState(3, Knowledge.EVENTS)
+    assert [view.index for view in narrowed(state.fleet_at(0), [1, 2]).workers] == [0, 1]
+    assert [view.index for view in state.fleet_at(0).workers] == [0, 1, 2]
 
 
 def test_fleet_shows_the_state() -> None:

@@ -246,15 +246,18 @@ class Fleet:
     def dispatched(self, choice: Choice, *, wants_stream: bool) -> Watched | None:
         """Count a request as in flight; returns what measures its answer, if that comes token by token."""
         now_ns, request, slot = self._now_ns(), choice.request, choice.member.slot
+        watched = self._watch(choice, now_ns) if wants_stream and request.num_prompt_tokens else None
         self.state.dispatched(request, choice.decision, now_ns)
         self._in_flight[slot] += 1
         self._count_if_full(slot)
-        if not (wants_stream and request.num_prompt_tokens):
-            return None
-        cached_tokens = choice.decision.matched_blocks * request.block_size
-        watched = self.slow_workers.watch(
-            slot, request.num_prompt_tokens, max(request.num_prompt_tokens - cached_tokens, 1), now_ns
-        )
+        return watched
+
+    def _watch(self, choice: Choice, now_ns: int) -> Watched:
+        request, slot = choice.request, choice.member.slot
+        # A policy that does not look at caches expects nothing of them, though there may be much.
+        blocks = choice.decision.matched_blocks or self.state.matched_blocks(request, now_ns)[slot]
+        uncached_tokens = max(request.num_prompt_tokens - blocks * request.block_size, 1)
+        watched = self.slow_workers.watch(slot, request.num_prompt_tokens, uncached_tokens, now_ns)
         self._watched[request.request_id] = watched
         return watched
 
