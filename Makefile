@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 DYNAMO_VENV := .venv-dynamo
 GUIDELLM_VENV := .venv-guidellm
+ROUTERS_VENV := .venv-routers
 CLIENT_VENVS := .venv-clients .venv-litellm .venv-aiperf
 TRANSFORMERS_VENV := .venv-transformers
 VLLM_VENV := .venv-vllm
 VLLM_VERSION := $(shell sed -n 's/^VLLM_VERSION = "\(.*\)"/\1/p' src/understudy/__init__.py)
 VLLM_REQUIREMENTS := src/understudy/verify/vllm-requirements.txt
 
-.PHONY: demo test check format bench bench-serving test-transformers test-clients coverage-verify vllm-env verify-live record-trials fidelity clean
+.PHONY: demo test check format bench bench-serving bench-routing test-transformers test-clients test-router-vllm coverage-verify vllm-env verify-live record-trials fidelity clean
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "understudy needs Python 3.11 or later")'
@@ -53,6 +54,17 @@ $(GUIDELLM_VENV)/.ready:
 bench-serving: $(VENV)/.ready $(GUIDELLM_VENV)/.ready $(VLLM_VENV)/.ready
 	$(BIN)/python -m benchmarks.serving all --guidellm $(GUIDELLM_VENV)/bin/python --vllm $(VLLM_VENV)/bin/python
 
+# The router's figures, beside SGLang's router and vLLM's.
+$(ROUTERS_VENV)/.ready:
+	$(PYTHON) -m venv $(ROUTERS_VENV)
+	$(ROUTERS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check sglang-router==0.3.2 vllm-router==0.1.17
+	touch $@
+
+bench-routing: $(VENV)/.ready $(ROUTERS_VENV)/.ready
+	$(BIN)/python -m benchmarks.routing all --peers $(ROUTERS_VENV)
+	$(BIN)/python -m benchmarks.routing_choice
+	$(BIN)/python -m benchmarks.routing_index
+
 # A real language model speaks through the server: that needs torch, which nothing else here does. Any build will do.
 $(TRANSFORMERS_VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(TRANSFORMERS_VENV)
@@ -72,6 +84,10 @@ $(CLIENT_VENVS:%=%/.ready): .venv-%/.ready: tests/differential/clients/requireme
 
 test-clients: $(VENV)/.ready $(CLIENT_VENVS:%=%/.ready) $(GUIDELLM_VENV)/.ready $(VLLM_VENV)/.ready
 	$(BIN)/pytest --durations=0 tests/differential/clients/suite.py
+
+# The router before two real vLLM servers that have no GPU.
+test-router-vllm: $(VENV)/.ready $(VLLM_VENV)/.ready
+	$(BIN)/pytest --durations=0 tests/differential/router/suite.py
 
 # Branches of the scheduler and the block pool that the random workloads of `verify` reach.
 coverage-verify: $(VENV)/.ready
@@ -98,4 +114,4 @@ record-trials: $(VENV)/.ready $(VLLM_VENV)/.ready
 	$(BIN)/python -m tests.verify.record_trials
 
 clean:
-	rm -rf $(VENV) $(DYNAMO_VENV) $(CLIENT_VENVS) $(GUIDELLM_VENV) $(TRANSFORMERS_VENV) $(VLLM_VENV) understudy-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(DYNAMO_VENV) $(CLIENT_VENVS) $(GUIDELLM_VENV) $(ROUTERS_VENV) $(TRANSFORMERS_VENV) $(VLLM_VENV) understudy-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,130 +1,152 @@
-"""Measures the router: its own CPU time for a relayed token, and for a short request.
+"""Measures `understudy route` beside other routers, and beside its own forwarding without policy, hashes and counting.
 
-    python -m benchmarks.routing tokens
+    python -m benchmarks.routing all --peers .venv-routers
     python -m benchmarks.routing requests
 
-Router, worker and load are processes of one machine, so what counts is the router's CPU time. `--json` prints JSON.
+Routers, workers and load are processes of one machine, so what counts is the router's CPU time. `--json` prints JSON.
 """
 
 import argparse
-import asyncio
-import contextlib
 import json
+import os
 import statistics
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
+from benchmarks.request_load import ask, stream_delays
+from benchmarks.routers import DIRECT, ROUTE, Place, all_started
 from benchmarks.servers import Server
-from benchmarks.stream_load import COMPLETIONS, Load, run_load
+from benchmarks.stream_load import CHAT, Load, run_load
+
+CLIENTS = 16
+REQUESTS = 6000
+WARM_UP = 500
 
 STREAMS = 256
 TOKENS = 200
-CLIENTS = 16
-REQUESTS = 6000
 
-_BODY = b'{"model": "m", "prompt": "say something short", "temperature": 0}'
-_REQUEST = (
-    b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-    b"Authorization: Bearer none\r\nUser-Agent: bench\r\nAccept: */*\r\nContent-Length: %d\r\n\r\n%b"
-) % (len(_BODY), _BODY)
+FEW_CLIENTS = 8
+FEW_STREAMS = 96
+FEW_TOKENS = 8
 
+PACED_CLIENTS = 128
+PACED_SECONDS = 4
+HALF = 0.5
 
-@contextlib.contextmanager
-def started(port: int, module: str, *flags: str) -> Iterator[Server]:
-    """Run a module of this folder as a server until the block ends."""
-    command = [sys.executable, "-m", f"benchmarks.{module}", "--port", str(port), *flags]
-    process = subprocess.Popen(command)
-    try:
-        _await_listening(process, port)
-        yield Server(process.pid, port)
-    finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+_NS_PER_MS = 1e6
+_US_PER_SECOND = 1e6
+
+Figures = dict[str, float]
 
 
-def _await_listening(process: subprocess.Popen[bytes], port: int) -> None:
-    import socket  # noqa: PLC0415
+class Part(NamedTuple):
+    """What is measured of each server, at how many requests a second as far as that matters.
 
-    for _ in range(200):
-        if process.poll() is not None:
-            break
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-            return
-        time.sleep(0.05)
-    sys.exit(f"nothing listens on port {port}")
+    Without `of_router` there are figures without a router, too; with `is_added` these are taken off all others'. Workers give
+    each stream a token each `token_seconds`.
+    """
+
+    title: str
+    measure: Callable[[Server, float], Figures]
+    of_router: bool = True
+    is_added: bool = False
+    token_seconds: float = 0.02
 
 
-def token_figures(port: int, token_seconds: float, router_flags: Sequence[str]) -> dict[str, Any]:
-    """Relay so many paced streams; return CPU microseconds of the router for a token."""
-    with (
-        started(port + 1, "routing_upstream", "--token-seconds", str(token_seconds)) as worker,
-        started(
-            port, "routing_gateway", "--worker", f"http://127.0.0.1:{worker.port}", *router_flags
-        ) as router,
-    ):
-        run_load(router.port, Load(COMPLETIONS, STREAMS, STREAMS, 5))
-        before_seconds = router.cpu_seconds
-        load = Load(COMPLETIONS, STREAMS, STREAMS, TOKENS)
-        result = run_load(router.port, load)
-        cpu_seconds = router.cpu_seconds - before_seconds
+def request_figures(server: Server, per_second: float) -> Figures:
+    """Let clients ask without a pause."""
+    del per_second
+    ask(server.port, CLIENTS, WARM_UP)
+    before_seconds = server.cpu_seconds
+    answered = ask(server.port, CLIENTS, REQUESTS)
+    cpu_seconds = server.cpu_seconds - before_seconds
+    return {
+        "CPU us": cpu_seconds / REQUESTS * _US_PER_SECOND,
+        "requests/s": REQUESTS / answered.wall_seconds,
+    }
+
+
+def token_figures(server: Server, per_second: float) -> Figures:
+    """Let many streams flow at the workers' pace."""
+    del per_second
+    run_load(server.port, Load(CHAT, STREAMS, STREAMS, 5))
+    before_seconds = server.cpu_seconds
+    load = Load(CHAT, STREAMS, STREAMS, TOKENS)
+    result = run_load(server.port, load)
+    cpu_seconds = server.cpu_seconds - before_seconds
     assert result.events == load.total_tokens
     return {
-        "streams": STREAMS,
-        "tokens": load.total_tokens,
-        "wall_seconds": result.wall_seconds,
-        "cpu_us_per_token": cpu_seconds / load.total_tokens * 1e6,
-        "cpu_share": cpu_seconds / result.wall_seconds,
+        "CPU us": cpu_seconds / load.total_tokens * _US_PER_SECOND,
+        "tokens/s": load.total_tokens / result.wall_seconds,
     }
 
 
-def request_figures(port: int, token_seconds: float, router_flags: Sequence[str]) -> dict[str, Any]:
-    """Relay short requests; return CPU microseconds of the router for one."""
-    del token_seconds
-    with (
-        started(port + 1, "routing_upstream") as worker,
-        started(
-            port, "routing_gateway", "--worker", f"http://127.0.0.1:{worker.port}", *router_flags
-        ) as router,
-    ):
-        asyncio.run(_ask(router.port, CLIENTS * 10))
-        before_seconds, start_seconds = router.cpu_seconds, time.monotonic()
-        asyncio.run(_ask(router.port, REQUESTS))
-        cpu_seconds, wall_seconds = router.cpu_seconds - before_seconds, time.monotonic() - start_seconds
+def first_token_figures(server: Server, per_second: float) -> Figures:
+    """Let a few streams flow over connections that stay open, and see how long tokens take from worker to client."""
+    del per_second
+    stream_delays(server.port, FEW_CLIENTS, FEW_CLIENTS, FEW_TOKENS)
+    delays = stream_delays(server.port, FEW_CLIENTS, FEW_STREAMS, FEW_TOKENS)
     return {
-        "clients": CLIENTS,
-        "requests": REQUESTS,
-        "wall_seconds": wall_seconds,
-        "cpu_us_per_request": cpu_seconds / REQUESTS * 1e6,
+        "first ms": statistics.median(delays.first_ns) / _NS_PER_MS,
+        "later ms": statistics.median(delays.later_ns) / _NS_PER_MS,
     }
 
 
-async def _ask(port: int, num_requests: int) -> None:
-    numbers = iter(range(num_requests))
-    await asyncio.gather(*(_client(port, numbers) for _ in range(CLIENTS)))
+def latency_figures(server: Server, per_second: float) -> Figures:
+    """Send so many requests a second."""
+    ask(server.port, CLIENTS, WARM_UP)
+    answered = ask(server.port, PACED_CLIENTS, round(per_second * PACED_SECONDS), per_second)
+    hundredths = statistics.quantiles(answered.latencies_ns, n=100)
+    return {
+        "p50 ms": hundredths[49] / _NS_PER_MS,
+        "p99 ms": hundredths[98] / _NS_PER_MS,
+        "requests/s": per_second,
+    }
 
 
-async def _client(port: int, numbers: Iterator[int]) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    for _ in numbers:
-        writer.write(_REQUEST)
-        head = await reader.readuntil(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 200 "), head
-        length = head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
-        await reader.readexactly(int(length))
-    writer.close()
-
-
-PARTS: dict[str, tuple[Callable[[int, float, Sequence[str]], dict[str, Any]], str]] = {
-    "tokens": (token_figures, "cpu_us_per_token"),
-    "requests": (request_figures, "cpu_us_per_request"),
+PARTS: Mapping[str, Part] = {
+    "requests": Part("CPU of the router for a short chat", request_figures),
+    "tokens": Part(f"CPU of the router for a token, {STREAMS} streams", token_figures),
+    "first-token": Part(
+        "a token's way from worker to client", first_token_figures, of_router=False, token_seconds=0.012
+    ),
+    "latency": Part(
+        "latency that the router adds to a short chat", latency_figures, of_router=False, is_added=True
+    ),
 }
+
+
+def measured(part: Part, servers: Mapping[str, Server], runs: int) -> dict[str, list[Figures]]:
+    """Return the figures of each server, measured by turns; requests a second are half of what `understudy route` can do then."""
+    asked = [name for name in servers if name != DIRECT or not part.of_router]
+    found: dict[str, list[Figures]] = {name: [] for name in asked}
+    for _ in range(runs):
+        # The machine is shared: what a router can do is not the same at all times.
+        per_second = HALF * request_figures(servers[ROUTE], 0)["requests/s"] if part.is_added else 0
+        for name in asked:
+            figures = part.measure(servers[name], per_second)
+            if part.is_added and name != DIRECT:
+                before = found[DIRECT][-1]
+                figures |= {key: figures[key] - before[key] for key in figures if key.endswith("ms")}
+            found[name].append(figures)
+    return found
+
+
+def told(part: Part, found: Mapping[str, Sequence[Figures]]) -> str:
+    """Return a table of medians; its last columns are how many times those of `understudy route` the first ones are, and each run."""
+    medians = {
+        name: {key: statistics.median(each[key] for each in runs) for key in runs[0]}
+        for name, runs in found.items()
+    }
+    keys = list(medians[ROUTE])
+    lines = [f"{part.title}\n  {'':24}" + "".join(f"{key:>12}" for key in keys) + f"{'ratio':>8}  each run"]
+    for name, figures in medians.items():
+        cells = "".join(f"{figures[key]:12.{2 if key.endswith('ms') else 1}f}" for key in keys)
+        ratio = figures[keys[0]] / medians[ROUTE][keys[0]]
+        each = ", ".join(f"{run[keys[0]]:.2f}" for run in found[name])
+        lines.append(f"  {name:24}{cells}{ratio:8.2f}  {each}")
+    return "\n".join(lines)
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -133,24 +155,21 @@ def main(words: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("what", choices=[*PARTS, "all"])
-    parser.add_argument("--port", type=int, default=8460, help="the first of two free ports (default 8460)")
+    parser.add_argument("--port", type=int, default=8460, help="the first of 12 free ports (default 8460)")
     parser.add_argument("--runs", type=int, default=3, help="runs of which the median is told (default 3)")
-    parser.add_argument("--token-seconds", type=float, default=0.02, help="pace of tokens (default 0.02)")
-    parser.add_argument("--uvloop", action="store_true", help="run the router on uvloop")
+    parser.add_argument("--peers", type=Path, help="environment with sglang-router and vllm-router")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(words)
-    flags = ["--uvloop"] if options.uvloop else []
-    found: dict[str, Any] = {}
+    everything: dict[str, dict[str, list[Figures]]] = {}
     for name in PARTS if options.what == "all" else [options.what]:
-        measure, key = PARTS[name]
-        runs = [measure(options.port, options.token_seconds, flags) for _ in range(options.runs)]
-        found[name] = {"median": statistics.median(run[key] for run in runs), "runs": runs}
+        part = PARTS[name]
+        with all_started(Place(options.port, part.token_seconds, options.peers)) as servers:
+            found = everything[name] = measured(part, servers, options.runs)
+        if not options.json:
+            print(told(part, found))
+            print(f"  load of the machine: {os.getloadavg()[0]:.1f}", flush=True)
     if options.json:
-        print(json.dumps(found, indent=2))
-        return
-    for name, figures in found.items():
-        each = ", ".join(f"{run[PARTS[name][1]]:.1f}" for run in figures["runs"])
-        print(f"{name:10} {figures['median']:8.1f} us of the router's CPU each  ({each})")
+        print(json.dumps(everything, indent=2))
 
 
 if __name__ == "__main__":

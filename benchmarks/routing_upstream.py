@@ -3,8 +3,10 @@
     python -m benchmarks.routing_upstream --port 8461 --event-bytes 280 --token-seconds 0.02 --engines 8
 
 Over `poll`, with ready bytes: a request that asks for `max_tokens` gets so many events, one each `--token-seconds`; any other
-gets a short answer in JSON. Streams are spread over `--engines`, of which each gives all its streams their tokens together,
-as from a step, and no two at the same time.
+POST a short answer in JSON. Streams are spread over `--engines`, of which each gives all its streams their tokens together,
+as from a step, and no two at the same time. Each event says when it was sent, by `time.monotonic_ns`.
+
+It also says what routers ask of a worker before they use it: health, models, load, and to vllm-router the tokens of a prompt.
 """
 
 import argparse
@@ -14,26 +16,63 @@ import select
 import socket
 import time
 
+SENT = re.compile(rb'"sent_ns":(\d{20})')
+"""When an event was sent."""
+
 _STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 _END = b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
 _BODY = b'{"id":"cmpl-0","choices":[{"text":"' + b"x" * 200 + b'"}],"usage":{"prompt_tokens":9}}'
-_SHORT = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (
-    len(_BODY),
-    _BODY,
-)
-_EVENT = b'data: {"text":"%b"}\n\n'
+_MODELS = b'{"object":"list","data":[{"id":"m","object":"model","owned_by":"vllm"}]}'
+_INFO = b'{"model_path":"m","served_model_name":"m","tokenizer_path":"m","is_generation":true,"dp_size":1}'
+_LOAD = b"vllm:num_requests_running 1\nvllm:num_requests_waiting 0\nvllm:kv_cache_usage_perc 0.1\n"
+_ROUTE = re.compile(rb"(GET|POST) (\S+) ")
+_EVENT = (b'data: {"sent_ns":', b',"text":"', b'"}\n\n')
+_STAMP = b"%020d"
+_BYTES_A_TOKEN = 4
 _LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
-_TOKENS = re.compile(rb'"max_tokens": (\d+)')
+_TOKENS = re.compile(rb'"max_(?:completion_)?tokens": ?(\d+)')
 _READ_BYTES = 1 << 16
+
+
+def answer_of(status: bytes, body: bytes) -> bytes:
+    """Return a whole answer."""
+    head = b"HTTP/1.1 %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    return head % (status, len(body)) + body
+
+
+_SHORT = answer_of(b"200 OK", _BODY)
+_GET = {
+    b"/health": answer_of(b"200 OK", b""),
+    b"/v1/models": answer_of(b"200 OK", _MODELS),
+    b"/metrics": answer_of(b"200 OK", _LOAD),
+    b"/get_model_info": answer_of(b"200 OK", _INFO),
+    b"/model_info": answer_of(b"200 OK", _INFO),
+    b"/get_server_info": answer_of(b"200 OK", _INFO),
+    b"/server_info": answer_of(b"200 OK", _INFO),
+}
+_NOT_FOUND = answer_of(b"404 Not Found", b"{}")
+
+
+def ready_answer(head: bytes, body: bytes) -> bytes:
+    """Return the answer to a request that is no stream."""
+    route = _ROUTE.match(head)
+    if route is None or route[1] == b"GET":
+        return _NOT_FOUND if route is None else _GET.get(route[2], _NOT_FOUND)
+    if route[2].endswith(b"/render"):
+        return answer_of(
+            b"200 OK", b'{"request_id":"r","token_ids":%b}' % str([*body[::_BYTES_A_TOKEN]]).encode()
+        )
+    return _SHORT
 
 
 class Worker:
     """Connections with the tokens that their answers lack."""
 
     def __init__(self, port: int, event_bytes: int, token_seconds: float, num_engines: int) -> None:
-        text = b"x" * (event_bytes - len(_EVENT % b""))
-        event = _EVENT % text
-        self._piece = b"%x\r\n%b\r\n" % (len(event), event)
+        begin, middle, end = _EVENT
+        filler = b"x" * (event_bytes - sum(map(len, _EVENT)) - len(_STAMP % 0))
+        self._before = b"%x\r\n%b" % (event_bytes, begin)
+        self._after = middle + filler + end + b"\r\n"
         self._step_seconds = token_seconds / num_engines
         self._listener = socket.create_server(("127.0.0.1", port), backlog=2048)
         self._poll = select.poll()
@@ -72,9 +111,9 @@ class Worker:
         if not ends or (length is not None and len(body) < int(length[1])):
             return
         self._read[number] = b""
-        tokens = _TOKENS.search(body)
+        tokens = None if b"/render" in head else _TOKENS.search(body)
         if tokens is None:
-            self._sockets[number].sendall(_SHORT)
+            self._sockets[number].sendall(ready_answer(head, body))
         else:
             self._engine(number)[number] = int(tokens[1])
             self._sockets[number].sendall(_STREAM_HEAD)
@@ -86,7 +125,8 @@ class Worker:
         for number in list(lacking):
             lacking[number] -= 1
             is_last = lacking[number] == 0
-            self._sockets[number].sendall(self._piece + _END if is_last else self._piece)
+            piece = self._before + _STAMP % time.monotonic_ns() + self._after
+            self._sockets[number].sendall(piece + _END if is_last else piece)
             if is_last:
                 del lacking[number]
 

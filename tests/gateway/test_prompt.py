@@ -161,3 +161,48 @@ def test_who_asks_is_read() -> None:
     )
     assert read
     assert (read.model, read.priority, read.session_id) == (MODEL, 3, "u")
+
+
+_LONG = "tell me of the sea and of 42 ships " * 20
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/completions", {"prompt": _LONG}),
+        ("/v1/completions", {"prompt": _LONG, "logprobs": 1}),
+        ("/v1/completions", {"prompt": _LONG, "echo": True}),
+        ("/v1/completions", {"prompt": _LONG, "echo": True, "logprobs": 0}),
+        ("/v1/completions", {"prompt": list(range(100)), "echo": True, "logprobs": 1}),
+        ("/v1/completions", {"prompt": list(range(100)), "prompt_logprobs": 0}),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": _LONG}]}),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": _LONG}], "prompt_logprobs": 1}),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": _LONG}], "echo": True}),
+        (
+            "/v1/chat/completions",
+            {"messages": [{"role": "user", "content": _LONG}], "logprobs": True, "top_logprobs": 1},
+        ),
+    ],
+)
+def test_blocks_are_expected_where_the_cache_is_read(path: str, body: Body) -> None:
+    """A request asked again has blocks to be found if and only if the worker finds some: for a prompt's logprobs it does not look."""
+
+    async def main() -> None:
+        async with serving("--enable-prompt-tokens-details") as server:
+            asked = {"model": MODEL, "max_tokens": 1} | body
+            for _ in range(2):
+                reply = await server.post(path, asked)
+            cached_tokens = reply.json["usage"]["prompt_tokens_details"]["cached_tokens"]
+            read = _read(path, body)
+            assert read is not None
+            assert bool(read.block_hashes) == bool(cached_tokens)
+
+    run_in_virtual_time(main())
+
+
+def test_a_generated_prompt_with_logprobs_has_no_blocks() -> None:
+    """As anywhere else, though its wishes stand in a part of their own."""
+    for sampling, count in (({}, 6), ({"prompt_logprobs": 1}, 0)):
+        read = _read("/inference/v1/generate", {"token_ids": list(range(100)), "sampling_params": sampling})
+        assert read is not None
+        assert (read.num_tokens, len(read.block_hashes)) == (100, count)

@@ -7,13 +7,16 @@ environment fails.
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import pytest
+from tests.differential.router.processes import router_before
 from tests.e2e.served import Server, served
+from tests.gateway.routed import FLAGS, events_flag
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
@@ -31,6 +34,13 @@ class Client(NamedTuple):
     environment: str
     num_servers: int = 1
     reads_tokenizer: bool = False
+    is_routed: bool = False
+    """Whether it speaks with a router before the servers, which follows their KV events."""
+
+    @property
+    def name(self) -> str:
+        """What a test of it is called."""
+        return f"{self.script}-routed" if self.is_routed else self.script
 
 
 CLIENTS = (
@@ -44,17 +54,37 @@ CLIENTS = (
     Client("aiperf_run", ".venv-aiperf", reads_tokenizer=True),
     Client("guidellm_run", ".venv-guidellm", reads_tokenizer=True),
     Client("vllm_bench", ".venv-vllm", reads_tokenizer=True),
+    Client("openai_sdk", ".venv-clients", num_servers=2, is_routed=True),
+    Client("guidellm_run", ".venv-guidellm", num_servers=2, reads_tokenizer=True, is_routed=True),
+    Client("vllm_bench", ".venv-vllm", num_servers=2, reads_tokenizer=True, is_routed=True),
 )
 
 
 @contextmanager
-def running_servers(count: int) -> Iterator[list[Server]]:
-    """Start servers, each on a port of its own, and yield them when they serve."""
+def running_servers(client: Client) -> Iterator[list[Server]]:
+    """Start a client's servers, each on a port of its own, and yield them when they serve."""
     with ExitStack() as stack:
-        servers = [stack.enter_context(served(command=SERVE)) for _ in range(count)]
+        folder = stack.enter_context(TemporaryDirectory())
+        servers = []
+        for number in range(client.num_servers):
+            flags = (*FLAGS, *events_flag(folder, number)) if client.is_routed else ()
+            servers.append(stack.enter_context(served(*flags, command=SERVE)))
         for server in servers:
             server.wait_until_it_serves()
         yield servers
+
+
+@contextmanager
+def places(client: Client, servers: list[Server]) -> Iterator[Sequence[str]]:
+    """Yield the URLs that a client gets: its servers', or that of a router before them."""
+    urls = [f"http://127.0.0.1:{server.port}" for server in servers]
+    if not client.is_routed:
+        yield urls
+        return
+    with router_before(urls, "--tokenizer", str(TOKENIZER)) as router:
+        yield [f"http://127.0.0.1:{router.port}"]
+        assert all(not worker["notes"] for worker in router.known())
+        assert all(router.blocks_known()), "One of the servers got nothing."
 
 
 def status_of(command: list[str], output: Path) -> int:
@@ -79,22 +109,22 @@ def status_of(command: list[str], output: Path) -> int:
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("client", CLIENTS, ids=[client.script for client in CLIENTS])
+@pytest.mark.parametrize("client", CLIENTS, ids=[client.name for client in CLIENTS])
 def test_client(client: Client, tmp_path: Path) -> None:
     """All that the client checks holds, and no server breaks down or complains of itself."""
     python = ROOT / client.environment / "bin" / "python"
     if not python.exists():
         pytest.fail(f"There is no {client.environment}; `make test-clients` builds it.", pytrace=False)
     output = tmp_path / "output"
-    with running_servers(client.num_servers) as servers:
-        command = [str(python), "-m", f"tests.differential.clients.{client.script}"]
-        command += [f"http://127.0.0.1:{server.port}" for server in servers]
-        command += [str(TOKENIZER)] * client.reads_tokenizer
-        status = status_of(command, output)
-        said = output.read_text(encoding="utf-8", errors="replace")
-        print(said)
-        assert status == 0, f"{client.script} ended with {status}."
-        assert "ok " in said, f"{client.script} has checked nothing."
+    with running_servers(client) as servers:
+        with places(client, servers) as urls:
+            command = [str(python), "-m", f"tests.differential.clients.{client.script}", *urls]
+            command += [str(TOKENIZER)] * client.reads_tokenizer
+            status = status_of(command, output)
+            said = output.read_text(encoding="utf-8", errors="replace")
+            print(said)
+            assert status == 0, f"{client.name} ended with {status}."
+            assert "ok " in said, f"{client.name} has checked nothing."
         for server in servers:
             assert server.stop() == 0, server.text
             assert "Traceback" not in server.text, server.text
