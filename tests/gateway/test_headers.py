@@ -2,6 +2,7 @@
 
 import string
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,6 +12,7 @@ from understudy.gateway.headers import (
     has_control_characters,
     header_safe,
     passing,
+    without_worker,
 )
 
 HOP_BY_HOP = [
@@ -69,3 +71,20 @@ def test_control_characters_are_seen_wherever_they_are(before: bytes, control: i
     bad = before + bytes([control])
     assert has_control_characters([(b"X", b"1"), (bad, b"1")])
     assert has_control_characters([(b"X", bad), (b"Y", b"1")])
+
+
+@pytest.mark.parametrize(
+    ("location", "seen"),
+    [
+        (b"http://10.0.0.7:8000/v1/completions", b"/v1/completions"),
+        (b"http://10.0.0.7:8000", b"/"),
+        (b"http://10.0.0.7:8000?a=1", b"?a=1"),
+        (b"http://10.0.0.7:80001/x", b"http://10.0.0.7:80001/x"),
+        (b"https://elsewhere/x", b"https://elsewhere/x"),
+        (b"/v1/completions", b"/v1/completions"),
+    ],
+)
+def test_a_redirect_does_not_lead_past_the_router(location: bytes, seen: bytes) -> None:
+    """A Location at the worker becomes one at whoever was asked; every other one stays."""
+    fields = [(b"X", b"1"), (b"location", location)]
+    assert without_worker(fields, b"http://10.0.0.7:8000") == [(b"X", b"1"), (b"location", seen)]

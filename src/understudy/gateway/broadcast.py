@@ -82,11 +82,14 @@ async def broadcast(
     if not answers:
         status = HTTPStatus.SERVICE_UNAVAILABLE
         raise ApiError("No worker can take the request.", status=status, kind=status.phrase)
+    refusals = [answer for answer in answers if answer.status >= HTTPStatus.BAD_REQUEST]
     if inbound.target.partition("?")[0] == _RESET:
         for member, answer in zip(asked, answers, strict=True):
             if _was_reset(answer):
                 on_reset(member)
-    return next((answer for answer in answers if answer.status >= HTTPStatus.BAD_REQUEST), answers[0])
+            else:
+                refusals.append(answer)
+    return (refusals or answers)[0]
 
 
 async def _ask(session: aiohttp.ClientSession, member: Member, inbound: Inbound) -> web.Response:

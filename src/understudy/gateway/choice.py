@@ -12,3 +12,10 @@ class Choice(NamedTuple):
     member: Member
     decision: Decision
     request: RoutingRequest
+
+
+def usable_tokens(matched_blocks: int, request: RoutingRequest) -> int:
+    """Return how many tokens a worker need not compute if it holds these blocks: it computes the last token in any case."""
+    return (
+        min(matched_blocks, max(request.num_prompt_tokens - 1, 0) // request.block_size) * request.block_size
+    )

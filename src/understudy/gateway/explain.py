@@ -5,6 +5,7 @@ from copy import deepcopy
 from random import Random
 from typing import Any
 
+from understudy.gateway.choice import usable_tokens
 from understudy.gateway.fleet import Fleet, Policy
 from understudy.gateway.inbound import Inbound
 from understudy.routing import PolicyMemory, decide, known_policies, load_policy
@@ -29,7 +30,7 @@ def explain(fleet: Fleet, inbound: Inbound) -> Mapping[str, Any]:
                     "policy": policy.name,
                     "in_use": policy.name == fleet.policy.name,
                     "worker": members[decision.worker].name,
-                    "expected_cached_tokens": decision.matched_blocks * request.block_size,
+                    "expected_cached_tokens": usable_tokens(decision.matched_blocks, request),
                     "reason": decision.reason,
                 }
             )

@@ -15,7 +15,7 @@ from typing import Protocol
 from aiohttp import web
 
 from understudy.gateway.admission import RETRY_AFTER_SECONDS, Admission, QueueFullError, QueueTimeoutError
-from understudy.gateway.choice import Choice
+from understudy.gateway.choice import Choice, usable_tokens
 from understudy.gateway.client import ClientAnswer
 from understudy.gateway.headers import OF_REQUESTS, REASON, REQUEST_ID, WORKER, header_safe, passing
 from understudy.gateway.inbound import Inbound
@@ -24,7 +24,7 @@ from understudy.gateway.observer import Exchange, Observer
 from understudy.gateway.outcome import Outcome
 from understudy.gateway.relay import Relay
 from understudy.gateway.upstream import AnswerHead, ConnectFailedError, Failure
-from understudy.routing import RetryBudget, RoutingRequest, Watched
+from understudy.routing import RetryBudget, Watched
 from understudy.server.http import CorsPolicy
 from understudy.wire.errors import ApiError
 
@@ -230,6 +230,7 @@ class _Forwarding:
             self._own_lines(choice),
             may_hold=len(self._tried) < self._settings.retries,
             idle_seconds=self._settings.idle_seconds,
+            worker_url=upstream.address.url.encode(),
             on_first_byte=on_first_byte,
         )
         relay.watched = fleet.dispatched(choice, wants_stream=inbound.wants_stream)
@@ -264,7 +265,7 @@ class _Forwarding:
         exchange.worker = choice.member.name
         exchange.reason = decision.reason
         exchange.dispatched_ns = monotonic_ns()
-        exchange.predicted_cached_tokens = _usable_tokens(decision.matched_blocks, choice.request)
+        exchange.predicted_cached_tokens = usable_tokens(decision.matched_blocks, choice.request)
 
     def _note_end(self, relay: Relay, outcome: Outcome) -> None:
         exchange = self.exchange
@@ -302,10 +303,3 @@ class _Forwarding:
         return web.Response(
             status=error.status, body=error.body, content_type="application/json", headers=headers
         )
-
-
-def _usable_tokens(matched_blocks: int, request: RoutingRequest) -> int:
-    """Return how many tokens a worker need not compute if it holds these blocks: it computes the last token in any case."""
-    return (
-        min(matched_blocks, max(request.num_prompt_tokens - 1, 0) // request.block_size) * request.block_size
-    )

@@ -50,6 +50,8 @@ OF_CORS = frozenset(
 _PERSISTENCE = frozenset({b"close", b"keep-alive"})
 """Options of Connection that name no header."""
 
+_LOCATION = b"location"
+
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -74,6 +76,22 @@ def passing(fields: Fields, own: Collection[bytes]) -> Passing:
             values.pop(key, None)
         lines = [line for line in lines if line.partition(b":")[0].lower() not in listed]
     return Passing(b"".join(lines), values)
+
+
+def without_worker(fields: Fields, worker_url: bytes) -> Fields:
+    """Return an answer's headers with a Location at the worker as one at whoever was asked: clients never see a worker's address."""
+    if not any(name.lower() == _LOCATION for name, _ in fields):
+        return fields
+    return [
+        (name, value.removeprefix(worker_url) or b"/")
+        if name.lower() == _LOCATION and _is_below(value, worker_url)
+        else (name, value)
+        for name, value in fields
+    ]
+
+
+def _is_below(location: bytes, url: bytes) -> bool:
+    return location == url or location.startswith((url + b"/", url + b"?"))
 
 
 def has_control_characters(fields: Fields) -> bool:

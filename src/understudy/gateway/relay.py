@@ -10,7 +10,7 @@ from collections.abc import Callable
 from time import monotonic_ns
 
 from understudy.gateway.client import ClientAnswer
-from understudy.gateway.headers import NOT_STARTED
+from understudy.gateway.headers import NOT_STARTED, without_worker
 from understudy.gateway.outcome import Outcome, outcome_of
 from understudy.gateway.upstream import AnswerHead, Failure, UpstreamConnection
 from understudy.routing import Watched
@@ -46,6 +46,7 @@ class Relay:
         "_own_lines",
         "_timer",
         "_wake",
+        "_worker_url",
         "answered_ns",
         "cached_tokens",
         "failure",
@@ -64,12 +65,14 @@ class Relay:
         *,
         may_hold: bool,
         idle_seconds: float,
+        worker_url: bytes,
         on_first_byte: Callable[[AnswerHead], None],
     ) -> None:
         self._client = client
         self._own_lines = own_lines
         self._may_hold = may_hold
         self._idle_seconds = idle_seconds
+        self._worker_url = worker_url
         self._on_first_byte = on_first_byte
         self._loop = asyncio.get_running_loop()
         self._connection: UpstreamConnection | None = None
@@ -112,7 +115,7 @@ class Relay:
 
     def begin(self, head: AnswerHead) -> None:
         """Take the head of the answer."""
-        self.head = head
+        head = self.head = head._replace(fields=without_worker(head.fields, self._worker_url))
         self.answered_ns = monotonic_ns()
         is_refusal = outcome_of(head.status) is Outcome.REFUSED
         if self._may_hold and is_refusal and any(name.lower() == NOT_STARTED for name, _ in head.fields):

@@ -1,0 +1,1 @@
+"""The router before the real vLLM: `make test-router-vllm`."""
