@@ -23,7 +23,7 @@ from understudy.gateway.upstream import Upstream, WorkerAddress
 from understudy.routing import Decision, RoutingRequest, Watched
 from understudy.routing.retry_budget import RetryBudget
 from understudy.server.calm_heap import calm_heap
-from understudy.server.http import DEFAULT_LIMITS, read_body, start_server
+from understudy.web import DEFAULT_LIMITS, read_body, start_server
 
 
 class Rotation:

@@ -11,8 +11,8 @@ from typing import Any
 
 from aiohttp import web
 from tests.gateway.fake_worker import Answer, FakeWorker, working
-from tests.server.http.raw_client import Answer as Reply
-from tests.server.http.raw_client import parse_answer
+from tests.web.raw_client import Answer as Reply
+from tests.web.raw_client import parse_answer
 
 from understudy.gateway.admission import Admission
 from understudy.gateway.choice import Choice
@@ -24,7 +24,7 @@ from understudy.gateway.outcome import Outcome
 from understudy.gateway.upstream import Upstream, WorkerAddress
 from understudy.routing import Decision, RoutingRequest, Watched
 from understudy.routing.retry_budget import RetryBudget
-from understudy.server.http import DEFAULT_LIMITS, CorsPolicy, RunningServer, read_body, start_server
+from understudy.web import DEFAULT_LIMITS, CorsPolicy, RunningServer, read_body, start_server
 
 MATCHED_BLOCKS = 3
 BLOCK_SIZE = 16

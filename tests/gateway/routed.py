@@ -15,7 +15,7 @@ from understudy.cli.route import policy_named
 from understudy.gateway.router import Router, Sources
 from understudy.gateway.serve import routing
 from understudy.gateway.settings import RouteSettings
-from understudy.server.http import RunningServer
+from understudy.web import RunningServer
 
 FLAGS = ("--enable-prompt-tokens-details",)
 

@@ -18,7 +18,7 @@ from tests.gateway.routed import Routed
 
 from understudy.gateway.admin import ADMIN_HOST, ADMIN_LIMITS, admin_application, is_loopback
 from understudy.routing import known_policies
-from understudy.server.http import start_server
+from understudy.web import start_server
 
 ORDERS = [
     ("GET", "/workers"),

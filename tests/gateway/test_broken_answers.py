@@ -18,8 +18,8 @@ from tests.gateway.fake_worker import (
     until,
 )
 from tests.gateway.forwarding import Forwarding, forwarding, read_all, request_bytes, unchunked
-from tests.server.http.raw_client import parse_answer
 from tests.support.virtual_time import run_in_virtual_time
+from tests.web.raw_client import parse_answer
 
 from understudy.gateway.outcome import Outcome
 from understudy.gateway.upstream.connection import MAX_HEAD_BYTES, READ_BYTES

@@ -26,10 +26,10 @@ from tests.gateway.forwarding import (
     reply_of,
     request_bytes,
 )
-from tests.server.http.raw_client import parse_answer
+from tests.web.raw_client import parse_answer
 
 from understudy.gateway.outcome import Outcome
-from understudy.server.http import CorsPolicy
+from understudy.web import CorsPolicy
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 UNTIL_CLOSE = b"HTTP/1.1 200 OK\r\n\r\n"

@@ -7,8 +7,8 @@ import socket
 import pytest
 from tests.gateway.fake_worker import OK, STREAM_HEAD, Answer, Asked, chunk, hangs, says, until
 from tests.gateway.forwarding import Books, forwarding, read_all, request_bytes
-from tests.server.http.raw_client import Answer as Reply
 from tests.support.virtual_time import run_in_virtual_time
+from tests.web.raw_client import Answer as Reply
 
 from understudy.gateway.admission import Admission
 from understudy.gateway.outcome import Outcome

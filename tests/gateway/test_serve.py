@@ -19,7 +19,8 @@ from understudy.errors import InputError, UnderstudyError, UsageError
 from understudy.gateway import serve
 from understudy.gateway.router import Sources
 from understudy.gateway.settings import RouteSettings
-from understudy.gateway.workers_file import MAX_BYTES, addresses_in
+from understudy.gateway.workers_file import addresses_in
+from understudy.regular_file import MAX_YAML_BYTES
 
 GONE = "http://127.0.0.1:1"
 TLS = Path(__file__).parents[1] / "data" / "tls"
@@ -240,7 +241,7 @@ def test_only_small_regular_files_are_read(tmp_path: Path) -> None:
     pipe, giant, other = tmp_path / "pipe", tmp_path / "giant", tmp_path / "other"
     os.mkfifo(pipe)
     with giant.open("wb") as file:
-        file.truncate(MAX_BYTES + 1)
+        file.truncate(MAX_YAML_BYTES + 1)
     other.write_bytes(b"http://127.0.0.1:1\n\xff\n")
     for path in (pipe, Path("/dev/zero"), tmp_path, giant, other, tmp_path / "nowhere"):
         with pytest.raises(InputError, match=f"--workers-file {path}"):

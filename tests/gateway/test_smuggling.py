@@ -5,8 +5,8 @@ import asyncio
 import pytest
 from tests.gateway.fake_worker import OK, says
 from tests.gateway.forwarding import forwarding, reply_of, request_bytes
-from tests.server.http.raw_client import parse_answer, say
-from tests.server.http.test_malformed import MALFORMED, MALFORMED_CHUNKS
+from tests.web.raw_client import parse_answer, say
+from tests.web.test_malformed import MALFORMED, MALFORMED_CHUNKS
 
 SMUGGLED = request_bytes("GET", "/smuggled")
 CHUNKS = b"POST /v1/x HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n"

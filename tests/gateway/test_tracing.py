@@ -19,7 +19,7 @@ from tests.gateway.fake_worker import STREAM_HEAD, chunk, says
 from understudy.errors import UsageError
 from understudy.gateway import tracing
 from understudy.gateway.tracing import Tracing, traces_url
-from understudy.server.http import start_server
+from understudy.web import start_server
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 PARENT = f"00-{TRACE}-{SPAN}-01"

@@ -15,9 +15,9 @@ from understudy.server.application import application
 from understudy.server.arguments import parse_serve_arguments
 from understudy.server.engine_clock import EngineClock, ScaledClock
 from understudy.server.faults import FaultPlan
-from understudy.server.http import RunningServer, start_server
 from understudy.server.settings import settings_of
 from understudy.server.worker import Worker
+from understudy.web import RunningServer, start_server
 
 MODEL = "llama-3.1-8b"
 Json = dict[str, Any]

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.testing.client import ask
 
-from understudy.server.http.root_path import without_root_path
 from understudy.testing import ServerHandle, start_server
+from understudy.web.root_path import without_root_path
 
 
 @pytest.fixture(scope="module")

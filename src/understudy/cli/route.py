@@ -23,8 +23,8 @@ from understudy.errors import InputError, UsageError, unknown_name
 from understudy.gateway.fleet import Policy
 from understudy.gateway.router import Router, Sources
 from understudy.gateway.settings import RouteSettings
+from understudy.regular_file import MAX_YAML_BYTES, read_regular
 from understudy.routing import load_policy
-from understudy.server.regular_file import MAX_YAML_BYTES, read_regular
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

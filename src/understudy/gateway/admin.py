@@ -18,7 +18,7 @@ from understudy.gateway.member import Member
 from understudy.gateway.router import Router
 from understudy.gateway.upstream import WorkerAddress
 from understudy.routing import known_policies
-from understudy.server.http import BodyError, HttpLimits, read_json
+from understudy.web import BodyError, HttpLimits, read_json
 
 ADMIN_HOST = "127.0.0.1"
 ADMIN_LIMITS = HttpLimits(body_bytes=4 * 1024 * 1024, connections=64)

@@ -16,7 +16,7 @@ from understudy.gateway.inbound import Inbound
 from understudy.gateway.model_list import merged_models
 from understudy.gateway.observer import CLIENT_LEFT_STATUS, Exchange
 from understudy.gateway.router import Router
-from understudy.server.http import BodyError, install_cors
+from understudy.web import BodyError, install_cors
 from understudy.wire.errors import ApiError, internal
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

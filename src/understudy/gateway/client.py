@@ -16,7 +16,7 @@ from aiohttp import HttpVersion11, web
 
 from understudy.gateway.headers import OF_ANSWERS, OF_CORS, REQUEST_ID, passing
 from understudy.gateway.upstream import AnswerHead
-from understudy.server.http import CorsPolicy
+from understudy.web import CorsPolicy
 
 MAX_UNSENT_BYTES = 64 * 1024
 """So much may wait for a client before its worker is not read any more; asyncio's own bound for TCP."""

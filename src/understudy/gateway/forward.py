@@ -25,7 +25,7 @@ from understudy.gateway.outcome import Outcome
 from understudy.gateway.relay import Relay
 from understudy.gateway.upstream import AnswerHead, ConnectFailedError, Failure
 from understudy.routing import RetryBudget, Watched
-from understudy.server.http import CorsPolicy
+from understudy.web import CorsPolicy
 from understudy.wire.errors import ApiError
 
 _METHODS_WITHOUT_BODY = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "TRACE"})

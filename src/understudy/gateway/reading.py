@@ -17,7 +17,7 @@ from understudy.gateway.inbound import Inbound
 from understudy.gateway.prompt import Prompt, PromptReader
 from understudy.gateway.tracing import Tracing
 from understudy.routing import RoutingRequest
-from understudy.server.http import HttpLimits, read_body
+from understudy.web import HttpLimits, read_body
 from understudy.wire.errors import ApiError
 
 SESSION_HEADER = "X-Session-ID"

@@ -29,8 +29,8 @@ from understudy.gateway.upstream import Upstream, WorkerAddress
 from understudy.gateway.worker_http import question_session
 from understudy.gateway.workers_file import addresses_in
 from understudy.routing import RetryBudget
-from understudy.server.http import ApiKeys, CorsPolicy, HttpLimits
 from understudy.tokenize import load_chat_template, load_tokenizer
+from understudy.web import ApiKeys, CorsPolicy, HttpLimits
 
 RETRY_PERCENT = 16
 """Of the requests under way, those being tried again among them: so workers that all refuse get a fifth more than clients send."""

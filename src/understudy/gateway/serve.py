@@ -13,8 +13,8 @@ from understudy.gateway.admin import ADMIN_HOST, ADMIN_LIMITS, admin_application
 from understudy.gateway.application import application
 from understudy.gateway.router import Router, Sources
 from understudy.gateway.settings import RouteSettings
-from understudy.server.http import RunningServer, start_server
-from understudy.server.http.tls import tls_context
+from understudy.web import RunningServer, start_server
+from understudy.web.tls import tls_context
 
 SERVER_NAME = "understudy"
 LOOK_SECONDS = 1.0

@@ -21,8 +21,8 @@ from understudy.errors import UnderstudyError
 from understudy.server.engine_clock import NS_PER_SECOND
 from understudy.server.fault_timetable import FaultTimetable
 from understudy.server.faults import Crash, FaultPlan, parse_fault_plan
-from understudy.server.http import BodyError, HttpLimits, RunningServer, read_json, start_server
 from understudy.server.worker import Worker
+from understudy.web import BodyError, HttpLimits, RunningServer, read_json, start_server
 
 HOST = "127.0.0.1"
 SERVER_NAME = "understudy"

@@ -9,15 +9,6 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from understudy.server.context import CONTEXT
-from understudy.server.http import (
-    DEFAULT_LIMITS,
-    ApiKeys,
-    BodyError,
-    CorsPolicy,
-    auth_middleware,
-    install_cors,
-)
-from understudy.server.http.root_path import ROOT_PATH, stripped_root_path
 from understudy.server.kv_events import kv_event_sources
 from understudy.server.metrics import creates_series_of_creation
 from understudy.server.power import POWER, Power
@@ -42,6 +33,15 @@ from understudy.server.routes.operator import SLEEP_OPERATIONS
 from understudy.server.routes.weights import WEIGHT_OPERATIONS, WEIGHTS, Weights
 from understudy.server.tokenizer_info import tokenizer_info
 from understudy.server.worker import Worker
+from understudy.web import (
+    DEFAULT_LIMITS,
+    ApiKeys,
+    BodyError,
+    CorsPolicy,
+    auth_middleware,
+    install_cors,
+)
+from understudy.web.root_path import ROOT_PATH, stripped_root_path
 from understudy.wire.errors import ApiError, internal
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -12,8 +12,8 @@ from aiohttp import web
 
 from understudy.server.engine_clock import NS_PER_SECOND, Timer
 from understudy.server.faults import Crash, Refuse
-from understudy.server.http import RunningServer
 from understudy.server.worker import Worker
+from understudy.web import RunningServer
 
 _log = logging.getLogger(__name__)
 

@@ -15,10 +15,10 @@ from understudy.server.calm_heap import calm_heap
 from understudy.server.death import outlives_its_engine
 from understudy.server.engine_clock import engine_clock
 from understudy.server.fault_timetable import FaultTimetable
-from understudy.server.http import RunningServer, bound_socket, cannot_listen, start_server
-from understudy.server.http.tls import tls_context
 from understudy.server.settings import Settings
 from understudy.server.worker import Worker
+from understudy.web import RunningServer, bound_socket, cannot_listen, start_server
+from understudy.web.tls import tls_context
 
 _log = logging.getLogger(__name__)
 

@@ -10,6 +10,13 @@ from understudy.catalog import load_model
 from understudy.engine import EngineConfig
 from understudy.errors import InputError, UsageError
 from understudy.fleet.setup import EngineSetup, engine_setup
+from understudy.regular_file import (
+    MAX_DATASET_BYTES,
+    MAX_SETTINGS_BYTES,
+    MAX_TOKENIZER_BYTES,
+    check_regular,
+    read_regular,
+)
 from understudy.server.arguments import (
     ServeArguments,
     check_parser_names,
@@ -19,13 +26,6 @@ from understudy.server.arguments import (
 from understudy.server.environment import is_set
 from understudy.server.faults import FaultPlan, load_fault_plan
 from understudy.server.generate import Generator, make_generator, parse_output_length
-from understudy.server.regular_file import (
-    MAX_DATASET_BYTES,
-    MAX_SETTINGS_BYTES,
-    MAX_TOKENIZER_BYTES,
-    check_regular,
-    read_regular,
-)
 from understudy.tokenize import Tokenizer, load_chat_template, load_tokenizer
 from understudy.tokenize.huggingface_files import tokenizer_file
 from understudy.wire.limits import ModelLimits

@@ -12,12 +12,12 @@ from understudy.server.application import application
 from understudy.server.engine_clock import NS_PER_SECOND, EngineClock
 from understudy.server.fault_timetable import FaultTimetable
 from understudy.server.faults import FaultPlan
-from understudy.server.http import RunningServer, start_server
 from understudy.server.serve import SERVER_NAME
 from understudy.server.settings import Settings
 from understudy.server.worker import Worker
 from understudy.testing.request_log import RequestLog
 from understudy.testing.timeline import Timeline
+from understudy.web import RunningServer, start_server
 
 
 class LiveServer:

@@ -10,8 +10,8 @@ from typing import Any
 
 from aiohttp import web
 
-from understudy.server.http import BODY, DEFAULT_LIMITS, BodyError, read_body
-from understudy.server.http.root_path import arrived_target
+from understudy.web import BODY, DEFAULT_LIMITS, BodyError, read_body
+from understudy.web.root_path import arrived_target
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

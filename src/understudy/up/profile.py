@@ -9,8 +9,8 @@ import msgspec
 from msgspec import Meta
 
 from understudy.errors import InputError
+from understudy.regular_file import MAX_YAML_BYTES, read_regular
 from understudy.server.faults import FaultPlan
-from understudy.server.regular_file import MAX_YAML_BYTES, read_regular
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
 FlagValue = bool | int | float | str | None | list[Any] | dict[str, Any]

@@ -14,9 +14,9 @@ from understudy.gateway.router import Router, Sources
 from understudy.gateway.serve import address, admin_api, routing
 from understudy.gateway.settings import RouteSettings
 from understudy.routing import Health
-from understudy.server.http import RunningServer
 from understudy.up.fleet_plan import FleetPlan
 from understudy.up.processes import Worker, Workers
+from understudy.web import RunningServer
 
 GRACE_SECONDS = 5.0
 """How long workers may take to end when they are asked to, with nothing left in work."""

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from understudy.errors import InputError
-from understudy.server.regular_file import MAX_YAML_BYTES, read_regular
+from understudy.regular_file import MAX_YAML_BYTES, read_regular
 
 
 def read_config_file(path: str) -> list[str]:

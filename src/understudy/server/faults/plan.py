@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from understudy.errors import InputError
-from understudy.server.regular_file import MAX_YAML_BYTES, read_regular
+from understudy.regular_file import MAX_YAML_BYTES, read_regular
 
 Rate = Annotated[float, Meta(ge=0, le=1)]
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from understudy.errors import InputError, UsageError
+from understudy.regular_file import MAX_SETTINGS_BYTES, read_regular
 from understudy.server.arguments import LoRAModule
 from understudy.server.context import Adapter, ServerContext
-from understudy.server.regular_file import MAX_SETTINGS_BYTES, read_regular
 from understudy.wire.errors import ApiError, internal, not_found
 
 _HUB_ID = re.compile(r"(\b[\w\-.]{1,96}\b/)?\b[\w\-.]{1,96}\b", re.ASCII)

@@ -8,7 +8,7 @@ from aiohttp import web
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from understudy.server.http import DEFAULT_LIMITS, read_body
+from understudy.web import DEFAULT_LIMITS, read_body
 from understudy.wire.body import JSON_CONTENT_TYPE, parse_body
 from understudy.wire.errors import ApiError, internal, schema_refusal, wrong_content_type
 

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from aiohttp import web
 
 from understudy.server.context import context_of
-from understudy.server.http import DEFAULT_LIMITS, read_json
 from understudy.server.orders import PromptInput
 from understudy.server.routes.answers import post
 from understudy.server.routes.generation import respond
@@ -16,6 +15,7 @@ from understudy.server.routes.incoming import Incoming, incoming
 from understudy.server.routes.reply import Asked, Reply, UsageRules, head_of
 from understudy.server.sample import Generation, Sample
 from understudy.server.streamed_answer import Growth
+from understudy.web import DEFAULT_LIMITS, read_json
 from understudy.wire.generate import (
     GenerateChoice,
     GenerateRequest,

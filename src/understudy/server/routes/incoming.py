@@ -9,8 +9,8 @@ from aiohttp import web
 from understudy.server.context import ServerContext, context_of
 from understudy.server.faults import RequestFaults
 from understudy.server.frontend import EngineDiedError, QueueFullError
-from understudy.server.http import DEFAULT_LIMITS, read_json
 from understudy.server.routes.weights import WEIGHTS
+from understudy.web import DEFAULT_LIMITS, read_json
 from understudy.wire.errors import ApiError, internal, overloaded
 from understudy.wire.limits import ModelLimits
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from aiohttp import web
 
-from understudy.server.http.root_path import ROOT_PATH
 from understudy.server.routes.answers import get, json_answer
+from understudy.web.root_path import ROOT_PATH
 
 UNDESCRIBED: web.AppKey[AbstractSet[object]] = web.AppKey("undescribed")
 """Paths that are served and not described: those that say that they are off. The key need not be there."""

@@ -7,10 +7,10 @@ from aiohttp import web
 
 from understudy.errors import InputError
 from understudy.server.context import context_of
-from understudy.server.http import DEFAULT_LIMITS, read_json
 from understudy.server.prompts import encode_text
 from understudy.server.routes.answers import post
 from understudy.server.routes.rendering import rendered
+from understudy.web import DEFAULT_LIMITS, read_json
 from understudy.wire.errors import ApiError
 from understudy.wire.tokenization import (
     TokenizeChatRequest,

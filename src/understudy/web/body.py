@@ -9,7 +9,7 @@ from itertools import accumulate
 from aiohttp import web
 from aiohttp.web_protocol import RequestPayloadError
 
-from understudy.server.http.limits import HttpLimits
+from understudy.web.limits import HttpLimits
 
 _ALL_BYTES = bytes(range(256))
 _STRUCTURE = b'"[]{}'

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from tests.server.http.raw_client import Application, ask, port_of, serving
+from tests.web.raw_client import Application, ask, port_of, serving
 
-from understudy.server.http import ApiKeys, CorsPolicy, HttpLimits, auth_middleware, install_cors
+from understudy.web import ApiKeys, CorsPolicy, HttpLimits, auth_middleware, install_cors
 
 STARLETTE: dict[str, Any] = json.loads(Path(__file__).with_name("starlette_cors.json").read_text())
 

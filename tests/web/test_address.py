@@ -6,10 +6,10 @@ import os
 import socket
 
 import pytest
-from tests.server.http.raw_client import Application, ask, port_of, serving
+from tests.web.raw_client import Application, ask, port_of, serving
 
 from understudy.errors import UsageError
-from understudy.server.http import HttpLimits, bound_socket, start_server
+from understudy.web import HttpLimits, bound_socket, start_server
 
 
 def _port(bound: socket.socket) -> int:

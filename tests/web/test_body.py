@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from understudy.server.http import HttpLimits
-from understudy.server.http.body import is_shallow
+from understudy.web import HttpLimits
+from understudy.web.body import is_shallow
 
 TRICKY_TEXT = st.text('[]{}"\\ aé\u2028\U0001f600', max_size=12)
 VALUES: st.SearchStrategy[Any] = st.recursive(

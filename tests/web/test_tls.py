@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.server.http.raw_client import SECONDS, parse_answer, port_of, say, serving
+from tests.web.raw_client import SECONDS, parse_answer, port_of, say, serving
 
 from understudy.errors import UnderstudyError
-from understudy.server.http.tls import tls_context
+from understudy.web.tls import tls_context
 
 DATA = Path(__file__).parents[2] / "data" / "tls"
 CERTIFICATE, KEY, OTHER_KEY, LOCKED_KEY = (

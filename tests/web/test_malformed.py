@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.server.http.raw_client import parse_answer, port_of, say, serving
+from tests.web.raw_client import parse_answer, port_of, say, serving
 
 SMUGGLED = b"GET /v1/models HTTP/1.1\r\nHost: test\r\n\r\n"
 ECHO = b"POST /echo HTTP/1.1\r\nHost: test\r\n"

@@ -4,9 +4,9 @@ import asyncio
 from dataclasses import replace
 
 import pytest
-from tests.server.http.raw_client import SECONDS, ask, parse_answer, port_of, say, serving, until
+from tests.web.raw_client import SECONDS, ask, parse_answer, port_of, say, serving, until
 
-from understudy.server.http import HttpLimits
+from understudy.web import HttpLimits
 
 SHORT = HttpLimits(
     header_seconds=0.05, body_seconds=0.05, linger_seconds=0.05, min_body_bytes_per_second=1_000_000_000

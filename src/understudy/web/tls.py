@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy.errors import InputError, UsageError
-from understudy.server.regular_file import MAX_SETTINGS_BYTES, check_regular
+from understudy.regular_file import MAX_SETTINGS_BYTES, check_regular
 
 _FILES = ("ssl_certfile", "ssl_keyfile", "ssl_ca_certs")
 

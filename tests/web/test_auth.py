@@ -6,10 +6,10 @@ import string
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.server.http.raw_client import Answer, Application, ask, port_of, serving
+from tests.web.raw_client import Answer, Application, ask, port_of, serving
 
-from understudy.server.http import ApiKeys, HttpLimits, auth_middleware
-from understudy.server.http.auth import OPEN_PATHS, VLLM_GUARDED_PREFIXES
+from understudy.web import ApiKeys, HttpLimits, auth_middleware
+from understudy.web.auth import OPEN_PATHS, VLLM_GUARDED_PREFIXES
 
 KEYS = ["first key", "second-key", "dritter Schlüssel"]
 

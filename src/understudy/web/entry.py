@@ -8,10 +8,10 @@ from urllib.parse import quote
 from aiohttp import HttpVersion10, HttpVersion11, web
 from yarl import URL
 
-from understudy.server.http.answers import error_answer, invalid_request
-from understudy.server.http.body import BodyError
-from understudy.server.http.limits import HttpLimits
-from understudy.server.http.root_path import stripped_root_path
+from understudy.web.answers import error_answer, invalid_request
+from understudy.web.body import BodyError
+from understudy.web.limits import HttpLimits
+from understudy.web.root_path import stripped_root_path
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 

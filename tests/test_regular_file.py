@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from understudy.errors import InputError
-from understudy.server.regular_file import check_regular, read_regular
+from understudy.regular_file import check_regular, read_regular
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

@@ -5,10 +5,10 @@ import socket
 from pathlib import Path
 
 import pytest
-from tests.server.http.raw_client import SECONDS, Application, ask, parse_answer, port_of, say, serving, until
+from tests.web.raw_client import SECONDS, Application, ask, parse_answer, port_of, say, serving, until
 
 from understudy.errors import UsageError
-from understudy.server.http import HttpLimits, start_server
+from understudy.web import HttpLimits, start_server
 
 HEALTH = b"GET /health HTTP/1.1\r\nHost: test\r\n\r\n"
 SLOW = b"GET /slow HTTP/1.1\r\nHost: test\r\n\r\n"

@@ -10,8 +10,8 @@ from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
-from understudy.server.http.answers import error_answer, internal_error, invalid_request, raw_error_answer
-from understudy.server.http.limits import HttpLimits
+from understudy.web.answers import error_answer, internal_error, invalid_request, raw_error_answer
+from understudy.web.limits import HttpLimits
 
 _TOO_MANY_HEADERS = "Too many headers received"
 """What aiohttp's parser says; there is no class of error for it."""

@@ -10,11 +10,11 @@ from pathlib import Path
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from understudy.server.http.address import bound_socket, cannot_listen, share
-from understudy.server.http.connection import Connection, Connections
-from understudy.server.http.entry import Entry
-from understudy.server.http.limits import DEFAULT_LIMITS, HttpLimits
-from understudy.server.http.root_path import ROOT_PATH, below_root_path
+from understudy.web.address import bound_socket, cannot_listen, share
+from understudy.web.connection import Connection, Connections
+from understudy.web.entry import Entry
+from understudy.web.limits import DEFAULT_LIMITS, HttpLimits
+from understudy.web.root_path import ROOT_PATH, below_root_path
 
 _BACKLOG = 2048
 """Connections that wait to be accepted: uvicorn's default."""

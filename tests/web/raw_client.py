@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-from understudy.server.http import HttpLimits, RunningServer, read_json, start_server
+from understudy.web import HttpLimits, RunningServer, read_json, start_server
 
 SECONDS = 10.0
 """A bound for what takes milliseconds."""

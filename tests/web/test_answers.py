@@ -5,9 +5,9 @@ import logging
 
 import pytest
 from aiohttp import web
-from tests.server.http.raw_client import Answer, ask, parse_answer, port_of, say, serving
+from tests.web.raw_client import Answer, ask, parse_answer, port_of, say, serving
 
-from understudy.server.http import start_server
+from understudy.web import start_server
 
 
 async def _ask(target: str, method: str = "GET", host: str = "test") -> Answer:
