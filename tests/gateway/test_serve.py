@@ -177,7 +177,7 @@ def test_a_broken_line_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFix
     asyncio.run(scenario())
     first, second = caplog.messages
     assert f"--workers-file {file}, line 2: worker 'nowhere at all': expected a URL" in first
-    assert "cannot be read: No such file or directory" in second
+    assert "No such file or directory" in second
 
 
 @asynccontextmanager
@@ -244,7 +244,7 @@ def test_only_small_regular_files_are_read(tmp_path: Path) -> None:
         file.truncate(MAX_YAML_BYTES + 1)
     other.write_bytes(b"http://127.0.0.1:1\n\xff\n")
     for path in (pipe, Path("/dev/zero"), tmp_path, giant, other, tmp_path / "nowhere"):
-        with pytest.raises(InputError, match=f"--workers-file {path}"):
+        with pytest.raises(InputError, match=f"--workers-file.*{path}"):
             addresses_in(path)
     other.write_text("# none\n\n http://a:1/ # one\nhttps://b\n")
     assert addresses_in(other) == ("http://a:1", "https://b")

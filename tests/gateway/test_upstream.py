@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from itertools import pairwise
@@ -424,3 +425,19 @@ def test_what_is_no_address_is_told(url: str) -> None:
     with pytest.raises(UsageError, match="expected a URL as in") as raised:
         WorkerAddress.parse(url)
     assert "\n" not in str(raised.value)
+
+
+def test_a_router_that_is_late_itself_does_not_blame_the_worker() -> None:
+    """A connection that is there when the time is over counts, though the loop could not hear of it before."""
+
+    async def main() -> None:
+        async with working(says(OK)) as [worker]:
+            upstream = Upstream(WorkerAddress.parse(worker.url), connect_seconds=0.01)
+            connecting = asyncio.create_task(upstream.connect())
+            await asyncio.sleep(0)
+            time.sleep(0.05)  # noqa: ASYNC251 - the loop is held up
+            connection = await connecting
+            assert upstream.num_open == 1
+            connection.close()
+
+    asyncio.run(main())

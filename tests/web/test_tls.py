@@ -11,7 +11,7 @@ from tests.web.raw_client import SECONDS, parse_answer, port_of, say, serving
 from understudy.errors import UnderstudyError
 from understudy.web.tls import tls_context
 
-DATA = Path(__file__).parents[2] / "data" / "tls"
+DATA = Path(__file__).parents[1] / "data" / "tls"
 CERTIFICATE, KEY, OTHER_KEY, LOCKED_KEY = (
     str(DATA / name) for name in ("certificate.pem", "key.pem", "other-key.pem", "locked-key.pem")
 )

@@ -11,6 +11,8 @@ IDLE_SECONDS = 4.0
 we who close it, and not the worker while a request is on its way."""
 
 CONNECT_SECONDS = 1.0
+_TURNS_TO_HEAR = 16
+"""Turns of the event loop within which a connection that is there is heard of."""
 
 
 class ConnectFailedError(Exception):
@@ -60,23 +62,35 @@ class Upstream:
 
     async def connect(self) -> UpstreamConnection:
         """Return a new connection; raises ConnectFailedError."""
-        address = self.address
+        connecting = asyncio.get_running_loop().create_task(self._connected())
         try:
-            async with asyncio.timeout(self._connect_seconds):
-                _, connection = await asyncio.get_running_loop().create_connection(
-                    self._connection,
-                    address.host,
-                    address.port,
-                    ssl=self._ssl_context,
-                    server_hostname=address.host if self._ssl_context else None,
-                )
-        except TimeoutError:
-            raise ConnectFailedError(f"no connection within {self._connect_seconds:g} s") from None
+            await asyncio.wait([connecting], timeout=self._connect_seconds)
+            # Where this process itself was late, the connection may be there, and only not be heard of yet.
+            for _ in range(_TURNS_TO_HEAR):
+                if connecting.done():
+                    break
+                await asyncio.sleep(0)
+            if not connecting.done():
+                raise ConnectFailedError(f"no connection within {self._connect_seconds:g} s")
+            connection = connecting.result()
         except (OSError, UnicodeError) as error:
             raise ConnectFailedError(getattr(error, "strerror", None) or str(error)) from error
+        finally:
+            await _ended(connecting)
         if connection.is_closed:
             raise ConnectFailedError("the worker closed it at once")
         self._open.add(connection)
+        return connection
+
+    async def _connected(self) -> UpstreamConnection:
+        address = self.address
+        _, connection = await asyncio.get_running_loop().create_connection(
+            self._connection,
+            address.host,
+            address.port,
+            ssl=self._ssl_context,
+            server_hostname=address.host if self._ssl_context else None,
+        )
         return connection
 
     def close(self) -> None:
@@ -123,3 +137,13 @@ class Upstream:
                 return
             del self._idle[connection]
             connection.close()
+
+
+async def _ended(connecting: asyncio.Task[UpstreamConnection]) -> None:
+    """Leave no attempt behind: one that nobody waits for any more is given up, or closed if it came too late."""
+    if connecting.done():
+        return
+    connecting.cancel()
+    await asyncio.wait([connecting])
+    if not connecting.cancelled() and connecting.exception() is None:
+        connecting.result().close()
