@@ -48,6 +48,8 @@ class HashChain(Sequence[BlockHash]):
         return self._hashes(places.start, places.stop) if places.step == 1 else [self[i] for i in places]
 
     def __iter__(self) -> Iterator[BlockHash]:
+        if len(self._keys) == len(self):
+            return iter(self._keys)
         return chain.from_iterable(hashes_of(*part) for part in self.runs(0, len(self)))
 
     def runs(self, start: int, end: int) -> Iterable[RunPart]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from functools import cached_property
-from itertools import pairwise
 
 from understudy.routing.views import FleetView, RoutingRequest, WorkerView
 
@@ -15,7 +14,7 @@ def narrowed(fleet: FleetView, workers: Sequence[int]) -> FleetView:
     a worker's view is set whenever a fleet's `workers` are asked for, and holds until another's are.
     """
     assert workers
-    assert all(one < next_one for one, next_one in pairwise(workers))
+    assert list(workers) == sorted(set(workers))
     return fleet if len(workers) == len(fleet) else _Narrowed(fleet, workers)
 
 
