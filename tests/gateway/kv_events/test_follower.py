@@ -346,5 +346,5 @@ def test_what_waits_takes_a_bounded_memory() -> None:
 def test_after_quiet_what_is_known_is_so(machine: type[Following]) -> None:
     """Whatever happens to batches and connections: known is what the worker holds, or a part of it that says so."""
     case: Any = machine.TestCase
-    case.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+    case.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
     case("runTest").runTest()

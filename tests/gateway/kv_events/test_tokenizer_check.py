@@ -1,6 +1,7 @@
 """Promises of comparing tokens with a worker's."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 from tests.gateway.fake_worker import Answer, says, working
@@ -11,7 +12,7 @@ from understudy.gateway.worker_http import NoAnswerError, WorkerHttp, question_s
 from understudy.tokenize import load_tokenizer
 
 FLAGS = ("--max-model-len", "256")
-BYTES = "tests/data/tokenizer/byte_level"
+BYTES = str(Path(__file__).parents[2] / "data" / "tokenizer" / "byte_level")
 TEMPLATE = "{% for message in messages %}[{{ message.role }}] {{ message.content }}\n{% endfor %}"
 TEMPLATE_OF_PARTS = (
     "{% for message in messages %}{% for part in message.content %}{{ part.text }}{% endfor %}|{% endfor %}"
