@@ -190,7 +190,7 @@ def test_the_start_that_fails_says_why() -> None:
         (2, "is open to the network: give an --api-key, or --insecure", ("--host", EVERYWHERE)),
         (2, "cannot listen on 127.0.0.1:99999", ("--port", "99999")),
         (1, "--ssl-certfile: cannot read nowhere", ("--ssl-certfile", "nowhere", "--ssl-keyfile", "nowhere")),
-        (1, "--workers-file /dev/zero is no regular file", ("--workers-file", "/dev/zero")),
+        (1, "--workers-file: /dev/zero is no regular file", ("--workers-file", "/dev/zero")),
     ):
         with served("--worker", "http://127.0.0.1:1", *flags, command=ROUTE) as router:
             assert router.end() == status

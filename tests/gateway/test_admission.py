@@ -16,7 +16,7 @@ class Room:
     def __init__(self, size: int, max_waiting: int = 100, max_seconds: float = 30.0) -> None:
         self.size = size
         self.taken = 0
-        self.admission = Admission(lambda: self.taken < self.size, max_waiting, max_seconds)
+        self.admission = Admission(lambda _model: self.taken < self.size, max_waiting, max_seconds)
 
     async def use(self, seconds: float, priority: int = 0, order: list[int] | None = None) -> None:
         """Enter, stay, and leave."""
@@ -120,7 +120,7 @@ def test_those_who_leave_take_no_memory() -> None:
         for _ in range(100):
             await _cancelled([leaver := asyncio.create_task(room.use(1))], after_turns=1)
             assert leaver.cancelled()
-        size = len(room.admission._waiting)
+        size = sum(map(len, room.admission._waiting.values()))
         await _cancelled([stays])
         return size
 
@@ -133,3 +133,29 @@ async def _cancelled(tasks: list[asyncio.Task[None]], after_turns: int = 0) -> N
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)
+
+
+def test_one_models_crowd_does_not_hold_up_anothers_requests() -> None:
+    """Who waits for a model whose workers are full stands in nobody else's way, and is let in only by its own room."""
+
+    async def main() -> list[str]:
+        full, order = {"crowded"}, list[str]()
+        admission = Admission(lambda model: model not in full, 10, 30)
+
+        async def enter(model: str) -> None:
+            await admission.enter(0, model)
+            order.append(model)
+
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(enter("crowded"))
+            await asyncio.sleep(0)
+            tasks.create_task(enter("other"))
+            await asyncio.sleep(1)
+            admission.room_made()
+            await asyncio.sleep(1)
+            assert order == ["other"]
+            full.clear()
+            admission.room_made()
+        return order
+
+    assert run_in_virtual_time(main()) == ["other", "crowded"]

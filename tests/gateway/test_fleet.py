@@ -313,7 +313,9 @@ class FleetMachine(RuleBasedStateMachine):
         members, _ = fleet.view(None)
         most = fleet.limits.max_in_flight_per_worker
         assert fleet.is_ready is bool(members)
-        assert fleet.has_room is (not members or any(fleet.in_flight(member) < most for member in members))
+        assert fleet.has_room(None) is (
+            not members or any(fleet.in_flight(member) < most for member in members)
+        )
 
     @invariant()
     def members_have_slots_of_their_own(self) -> None:
@@ -396,17 +398,17 @@ def test_a_limit_that_changes_counts_at_once() -> None:
         assert choice is not None
         fleet.dispatched(choice, wants_stream=False)
     fleet.limits = replace(LIMITS, max_in_flight_per_worker=1)
-    assert not fleet.has_room
+    assert not fleet.has_room(None)
     for choice in choices:
         assert fleet.choose(_inbound("c", 1, 2), []) is None
         assert choice is not None
         fleet.finished(choice, Outcome.COMPLETE)
-    assert fleet.has_room
+    assert fleet.has_room(None)
     last = fleet.choose(_inbound("d", 1, 2), [])
     assert last is not None
     fleet.dispatched(last, wants_stream=False)
     told: list[bool] = []
-    fleet.on_room = lambda: told.append(fleet.has_room)
+    fleet.on_room = lambda: told.append(fleet.has_room(None))
     fleet.limits = LIMITS
     assert told == [True]
     assert fleet.in_flight(member) == 1

@@ -130,7 +130,7 @@ def test_a_client_may_leave_the_queue() -> None:
     """Nobody is asked for it, and it is in nobody's way."""
 
     def admission(books: Books) -> Admission:
-        return Admission(lambda: not books.in_flight, 9, 30.0)
+        return Admission(lambda _model: not books.in_flight, 9, 30.0)
 
     async def scenario() -> None:
         async with forwarding(hangs, admission=admission) as router, router.connection() as (_, first):

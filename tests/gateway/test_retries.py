@@ -303,7 +303,7 @@ def test_a_full_fleet_lets_requests_wait() -> None:
     """As many as may: one more gets 429 at once, and one that waited its time 503."""
 
     def admission(books: Books) -> Admission:
-        return Admission(lambda: not books.in_flight, 1, 30.0)
+        return Admission(lambda _model: not books.in_flight, 1, 30.0)
 
     async def scenario() -> None:
         async with forwarding(hangs, admission=admission) as router, router.connection() as (_, writer):

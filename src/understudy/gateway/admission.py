@@ -8,9 +8,16 @@ import asyncio
 import heapq
 from collections.abc import Callable
 from itertools import count
+from typing import NamedTuple
 
 RETRY_AFTER_SECONDS = 1
 """What a refused client is told to wait: the time within which a worker's health is looked at again."""
+
+
+class _Place(NamedTuple):
+    priority: int
+    number: int
+    turn: asyncio.Future[None]
 
 
 class QueueFullError(Exception):
@@ -22,14 +29,17 @@ class QueueTimeoutError(Exception):
 
 
 class Admission:
-    """Lets requests in while `has_room` says so, holds up to `max_waiting` others for `max_seconds`."""
+    """Lets requests in while `has_room` says so of their model, holds up to `max_waiting` others for `max_seconds`.
 
-    def __init__(self, has_room: Callable[[], bool], max_waiting: int, max_seconds: float) -> None:
+    Who waits for one model is not held up by those who wait for another.
+    """
+
+    def __init__(self, has_room: Callable[[str | None], bool], max_waiting: int, max_seconds: float) -> None:
         self.max_waiting = max_waiting
         self.max_seconds = max_seconds
         self._has_room = has_room
         self._numbers = count()
-        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._waiting: dict[str | None, list[_Place]] = {}
         self._num_waiting = 0
 
     @property
@@ -37,19 +47,19 @@ class Admission:
         """How many requests wait."""
         return self._num_waiting
 
-    async def enter(self, priority: int) -> None:
+    async def enter(self, priority: int, model: str | None = None) -> None:
         """Return when the request may be given to a worker, before the event loop does anything else.
 
         Raises QueueFullError or QueueTimeoutError.
         """
-        if self._has_room() and not self._num_waiting:
+        if model not in self._waiting and self._has_room(model):
             return
         if self._num_waiting >= self.max_waiting:
             raise QueueFullError
         self._num_waiting += 1
         try:
             async with asyncio.timeout(self.max_seconds):
-                await self._turn(priority, next(self._numbers))
+                await self._turn(priority, next(self._numbers), model)
         except TimeoutError:
             raise QueueTimeoutError from None
         finally:
@@ -57,24 +67,25 @@ class Admission:
             # Whoever is let in takes the room in this turn of the loop; there may be more, for others.
             asyncio.get_running_loop().call_soon(self.room_made)
 
-    async def _turn(self, priority: int, number: int) -> None:
+    async def _turn(self, priority: int, number: int, model: str | None) -> None:
         while True:
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._forget_those_who_left()
-            heapq.heappush(self._waiting, (priority, number, turn))
+            queue = self._waiting.setdefault(model, [])
+            # Those who gave up are else taken out only when their turn comes.
+            if len(queue) >= 2 * self.max_waiting:
+                queue[:] = [place for place in queue if not place.turn.done()]
+                heapq.heapify(queue)
+            heapq.heappush(queue, _Place(priority, number, turn))
             await turn
-            if self._has_room():
+            if self._has_room(model):
                 return
 
-    def _forget_those_who_left(self) -> None:
-        """Keep the heap within twice the bound: those who gave up are else taken out only when their turn comes."""
-        if len(self._waiting) >= 2 * self.max_waiting:
-            self._waiting = [entry for entry in self._waiting if not entry[2].done()]
-            heapq.heapify(self._waiting)
-
     def room_made(self) -> None:
-        """Let the next in turn in, if there is room now; to be called whenever a worker has finished a request, or joined."""
-        while self._waiting and self._waiting[0][2].done():
-            heapq.heappop(self._waiting)
-        if self._waiting and self._has_room():
-            heapq.heappop(self._waiting)[2].set_result(None)
+        """Let the next in turn for each model in, if there is room now; to be called whenever there may be."""
+        for model, queue in list(self._waiting.items()):
+            while queue and queue[0].turn.done():
+                heapq.heappop(queue)
+            if queue and self._has_room(model):
+                heapq.heappop(queue).turn.set_result(None)
+            if not queue:
+                del self._waiting[model]

@@ -55,7 +55,13 @@ def application(router: Router) -> web.Application:
         inbound = await router.reader.read(request)
         with _Telling(router, request, received_ns, inbound) as told:
             return told.of(
-                await broadcast(router.session, router.fleet, inbound, on_reset=router.cache_was_reset)
+                await broadcast(
+                    router.session,
+                    router.fleet,
+                    inbound,
+                    on_reset=router.cache_was_reset,
+                    names_workers=router.settings.worker_headers,
+                )
             )
 
     app.router.add_get("/health", health)

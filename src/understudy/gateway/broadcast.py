@@ -72,27 +72,35 @@ async def broadcast(
     inbound: Inbound,
     *,
     on_reset: Callable[[Member], None],
+    names_workers: bool,
 ) -> web.Response:
     """Give a request to all members at once, and return the answer for the client; raises ApiError where there are none.
 
-    `on_reset` is called for each that says that it has emptied its prefix cache.
+    `on_reset` is called for each that says that it has emptied its prefix cache. With `names_workers` the client is told which
+    worker did not answer.
     """
-    asked = list(members)
-    answers = await asyncio.gather(*(_ask(session, member, inbound) for member in asked))
+    is_reset = inbound.target.partition("?")[0] == _RESET
+
+    async def ask(member: Member) -> web.Response:
+        answer = await _ask(session, member, inbound, member.name if names_workers else None)
+        if is_reset and _was_reset(answer):
+            # At once: what the worker caches from now on is told by events that may come before the other answers.
+            on_reset(member)
+        return answer
+
+    answers = await asyncio.gather(*(ask(member) for member in members))
     if not answers:
         status = HTTPStatus.SERVICE_UNAVAILABLE
         raise ApiError("No worker can take the request.", status=status, kind=status.phrase)
     refusals = [answer for answer in answers if answer.status >= HTTPStatus.BAD_REQUEST]
-    if inbound.target.partition("?")[0] == _RESET:
-        for member, answer in zip(asked, answers, strict=True):
-            if _was_reset(answer):
-                on_reset(member)
-            else:
-                refusals.append(answer)
+    if is_reset:
+        refusals += [answer for answer in answers if not _was_reset(answer)]
     return (refusals or answers)[0]
 
 
-async def _ask(session: aiohttp.ClientSession, member: Member, inbound: Inbound) -> web.Response:
+async def _ask(
+    session: aiohttp.ClientSession, member: Member, inbound: Inbound, told_name: str | None
+) -> web.Response:
     try:
         async with session.request(
             inbound.method,
@@ -112,7 +120,9 @@ async def _ask(session: aiohttp.ClientSession, member: Member, inbound: Inbound)
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         failure = f"did not answer: {type(error).__name__}"
     failed = ApiError(
-        f"The worker {member.name} {failure}.", status=HTTPStatus.BAD_GATEWAY, kind="BadGatewayError"
+        f"{'A worker' if told_name is None else f'The worker {told_name}'} {failure}.",
+        status=HTTPStatus.BAD_GATEWAY,
+        kind="BadGatewayError",
     )
     return web.Response(status=failed.status, body=failed.body, content_type="application/json")
 

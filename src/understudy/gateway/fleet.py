@@ -80,6 +80,7 @@ class Fleet:
             max_blocks_per_worker=limits.max_blocks_per_worker,
         )
         self._now_ns = now_ns
+        self._seed = seed
         self.memory = PolicyMemory(Random(seed))
         self._load_memory = PolicyMemory(Random(seed))
         self._members: dict[int, Member] = {}
@@ -108,6 +109,11 @@ class Fleet:
             self._full.add(slot)
         else:
             self._full.discard(slot)
+
+    def use(self, policy: Policy) -> None:
+        """Decide by another policy from now on, which remembers nothing yet."""
+        self.policy = policy
+        self.memory = PolicyMemory(Random(self._seed))
 
     # -- who is in the fleet -------------------------------------------------------------------------------
 
@@ -147,6 +153,7 @@ class Fleet:
         member.is_draining = True
         self._changed()
         self._leave_if_done(member)
+        self.on_room()
 
     def keep(self, member: Member) -> None:
         """Let a worker that drains stay."""
@@ -166,6 +173,7 @@ class Fleet:
         self.state.retire_worker(member.slot)
         self._changed()
         member.upstream.abort()
+        self.on_room()
 
     def _leave_if_done(self, member: Member) -> None:
         if member.is_draining and not self.in_flight(member):
@@ -202,13 +210,10 @@ class Fleet:
 
     # -- who gets a request --------------------------------------------------------------------------------
 
-    @property
-    def has_room(self) -> bool:
-        """Whether some worker may get one more request, or there is none to wait for."""
-        serving = self._who_serve(None)
-        return (
-            not serving or len(self._full) < len(serving) or any(slot not in self._full for slot in serving)
-        )
+    def has_room(self, model: str | None) -> bool:
+        """Return whether some worker may get one more request for a model, or there is none to wait for."""
+        serving = self._who_serve(model)
+        return not serving or not self._full or any(slot not in self._full for slot in serving)
 
     @property
     def is_ready(self) -> bool:

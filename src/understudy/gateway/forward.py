@@ -158,7 +158,7 @@ class _Forwarding:
         admission = self._forwarder.admission
         if admission is not None:
             try:
-                await admission.enter(self._inbound.routing.priority)
+                await admission.enter(self._inbound.routing.priority, self._inbound.model)
             except QueueFullError:
                 return self._refusal(HTTPStatus.TOO_MANY_REQUESTS, "Too many requests wait for a worker.")
             except QueueTimeoutError:

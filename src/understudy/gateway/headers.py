@@ -79,7 +79,7 @@ def passing(fields: Fields, own: Collection[bytes]) -> Passing:
 
 
 def without_worker(fields: Fields, worker_url: bytes) -> Fields:
-    """Return an answer's headers with a Location at the worker as one at whoever was asked: clients never see a worker's address."""
+    """Return an answer's headers with a Location at the worker as one at whoever was asked: it would lead past the router."""
     if not any(name.lower() == _LOCATION for name, _ in fields):
         return fields
     return [

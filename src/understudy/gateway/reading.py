@@ -6,7 +6,6 @@ import hmac
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from time import monotonic_ns, time_ns
-from typing import Any
 from urllib.parse import unquote
 
 import msgspec
@@ -27,6 +26,9 @@ _LONG_BODY_BYTES = 64 * 1024
 _KEY_ID_DIGITS = 12
 _SALT_BYTES = 16
 _SALT_PURPOSE = b"understudy route, cache_salt of a key:"
+
+
+_decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class RequestReader:
@@ -84,7 +86,9 @@ class RequestReader:
             has_prompt=prompt is not None,
             wants_stream=prompt is not None and prompt.wants_stream,
             hashing_ns=monotonic_ns() - started_ns,
-            key_id=None if key is None else hashlib.sha256(key.encode()).hexdigest()[:_KEY_ID_DIGITS],
+            key_id=None
+            if key is None
+            else hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:_KEY_ID_DIGITS],
         )
 
     def inbound(self, path: str, body: bytes, prompt: Prompt) -> Inbound:
@@ -140,22 +144,29 @@ class RequestReader:
         )
 
     def _salted(self, body: bytes, key: str, *, is_json: bool) -> bytes:
-        """Return the body with the key's salt in place of the client's; what is of another kind goes on as it is."""
-        try:
-            document: Any = msgspec.json.decode(body)
-        except (msgspec.MsgspecError, RecursionError, UnicodeError):
-            document = None
-        if isinstance(document, dict):
+        """Return the body with the key's salt in place of the client's; what is of another kind goes on as it is.
+
+        The values beside it stay the bytes that they were; nothing is built of them.
+        """
+        document = _object(body)
+        if document is not None:
             digest = hmac.digest(
                 _SALT_PURPOSE + self._salt_secret, key.encode("utf-8", "surrogateescape"), "sha256"
             )
-            document["cache_salt"] = digest[:_SALT_BYTES].hex()
+            document["cache_salt"] = msgspec.Raw(b'"%b"' % digest[:_SALT_BYTES].hex().encode())
             return msgspec.json.encode(document)
         if is_json:
             raise ApiError(
                 "The request body must be a JSON object, for the router puts a cache_salt into it."
             )
         return body
+
+
+def _object(body: bytes) -> dict[str, msgspec.Raw] | None:
+    try:
+        return _decode_object(body)
+    except (msgspec.MsgspecError, RecursionError, UnicodeError):
+        return None
 
 
 def _key(request: web.Request) -> str | None:

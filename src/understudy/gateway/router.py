@@ -71,7 +71,7 @@ class Router:
             ),
             seed=settings.seed,
         )
-        self.admission = Admission(lambda: self.fleet.has_room, settings.queue_size, settings.queue_seconds)
+        self.admission = Admission(self.fleet.has_room, settings.queue_size, settings.queue_seconds)
         self.fleet.on_room = self.admission.room_made
         self.metrics = RouterMetrics(self.fleet.figures, lambda: self.admission.num_waiting)
         self._observers: list[Observer] = [self.metrics]
@@ -102,11 +102,13 @@ class Router:
         )
         self._heard = asyncio.Event()
         self._worker_tls = self._trusted()
+        self._questions = question_session(self._worker_tls)
         self.session = question_session(self._worker_tls)
+        """For what clients ask of all workers: however much that is, the router's own questions go on."""
         self._event_context = event_context()
         self._tools = NewsTools(
             settings=settings,
-            session=self.session,
+            session=self._questions,
             tokenizer=self.tokenizer,
             chat_template=self._template,
             context=self._event_context,
@@ -123,6 +125,7 @@ class Router:
             self.fleet.remove(member)
         if self._closing:
             await asyncio.wait(self._closing)
+        await self._questions.close()
         await self.session.close()
         self._event_context.term()
         if self._tracing is not None:
@@ -195,7 +198,7 @@ class Router:
 
     def use_policy(self, name: str) -> None:
         """Decide by another policy from now on; raises UsageError where there is none of that name."""
-        self.fleet.policy = self._sources.policy(name)
+        self.fleet.use(self._sources.policy(name))
         self.settings = replace(self.settings, policy=name)
 
     def reload(self) -> list[str]:
@@ -212,7 +215,8 @@ class Router:
         except (UsageError, InputError):
             self.settings = before
             raise
-        self.fleet.policy = policy
+        if settings.policy != before.policy:
+            self.fleet.use(policy)
         self.keys = ApiKeys(settings.api_key)
         self.reader.keeps_keys = bool(settings.api_key)
         self.forwarder.settings = _forward_settings(settings)

@@ -77,6 +77,9 @@ class Upstream:
             raise ConnectFailedError(getattr(error, "strerror", None) or str(error)) from error
         finally:
             await _ended(connecting)
+        if self._is_closed:
+            connection.close()
+            raise ConnectFailedError("the worker has left")
         if connection.is_closed:
             raise ConnectFailedError("the worker closed it at once")
         self._open.add(connection)
