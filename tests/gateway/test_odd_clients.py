@@ -16,7 +16,7 @@ def test_a_key_that_is_no_text_is_a_key() -> None:
     """Bytes beyond UTF-8 in a header that the router only passes on fail nothing."""
 
     async def main() -> bytes:
-        async with routed(1, has_events=False) as served:
+        async with routed(1, has_events=False, knowledge="own") as served:
             return await _status_line(served, b"Bearer \xff\xfe")
 
     assert run_in_virtual_time(main()) == b"HTTP/1.1 200 OK"
@@ -39,7 +39,7 @@ def test_a_salt_changes_nothing_else_of_a_body() -> None:
     """Numbers, escapes and spaces within values reach the worker as they were written, the client's salt does not."""
 
     async def main() -> bytes:
-        async with routed(1, has_events=False, api_key=("k",), tenant_salt="key") as served:
+        async with routed(1, has_events=False, knowledge="own", api_key=("k",), tenant_salt="key") as served:
             return served.router.reader._salted(
                 b'{"a": 1.50, "cache_salt": "mine", "b": [ 1e3,"\\u00e9" ]}', "k", is_json=True
             )
