@@ -46,7 +46,7 @@ def names(router: Routed) -> list[str]:
 def write(file: Path, *lines: str) -> None:
     """Replace a file at once, as a careful operator does."""
     other = file.with_suffix(".new")
-    other.write_text("".join(f"{line}\n" for line in lines))
+    other.write_text("".join(f"{line}\n" for line in lines or ["# nobody"]))
     other.replace(file)
 
 
@@ -298,3 +298,13 @@ def test_what_cannot_be_used_ends_the_start(choices: dict[str, Any]) -> None:
 def test_a_certificate_of_a_worker_is_read_from_its_file() -> None:
     """Nothing else is needed."""
     _start(worker_ca=TLS / "certificate.pem")
+
+
+def test_a_file_that_is_being_saved_empties_no_fleet(tmp_path: Path) -> None:
+    """An empty file changes nothing and is told; a line of # means it."""
+    file = tmp_path / "workers"
+    file.write_bytes(b"")
+    with pytest.raises(InputError, match="is empty"):
+        addresses_in(file)
+    file.write_text("# nobody\n")
+    assert addresses_in(file) == ()

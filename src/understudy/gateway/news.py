@@ -1,7 +1,8 @@
 """All that a router hears of one worker, and which of its sources says what the worker holds.
 
 KV events tell it exactly, a list of all blocks as of some seconds ago; where a worker offers neither, or hashes otherwise than
-the router, there is only the router's own record of what it sent.
+the router, there is only the router's own record of what it sent. So it is where tokens differ: then no prefix of the
+worker's can be found, however exactly it is known.
 """
 
 import asyncio
@@ -22,7 +23,7 @@ from understudy.gateway.probes import WorkerProbe
 from understudy.gateway.settings import RouteSettings
 from understudy.gateway.source_state import SourceState
 from understudy.gateway.worker_http import NoAnswerError, WorkerHttp
-from understudy.routing import Knowledge
+from understudy.routing import Health, Knowledge
 from understudy.tokenize import Tokenizer
 
 _log = logging.getLogger(__name__)
@@ -52,6 +53,11 @@ class News:
         self._notes: dict[str, str] = {}
         self._was_well = True
         self._has_left = False
+        self._told_health: Health | None = None
+        self._offered = Knowledge.OWN
+        """The best source that the worker offers."""
+        self._has_other_tokens = False
+        self._tokens_are_compared = False
         settings = tools.settings
         http = WorkerHttp(member.name, tools.session, settings.worker_api_key)
         self._http = http
@@ -108,6 +114,8 @@ class News:
     def is_settled(self) -> bool:
         """Whether it is known how the worker is, and from where what it holds."""
         subscriber = self._subscriber
+        if self._has_other_tokens:
+            return True
         if subscriber is not None and subscriber.state is SourceState.UNKNOWN:
             return False
         if subscriber is not None and subscriber.state is SourceState.FOLLOWED:
@@ -122,10 +130,10 @@ class News:
             return
         if passed and not self._was_well and self._subscriber is not None:
             self._subscriber.verify()
-        if passed and self._tokenizer_task is None:
-            self._tokenizer_task = asyncio.get_running_loop().create_task(self._compare_tokenizers())
+        self._see_to_tokens(passed=passed)
         self._was_well = passed
         self._fleet.probed(self._member, passed=passed)
+        self._tell_health()
         self._tools.on_changed()
 
     def reported(self, slot: int, running: int, waiting: int, kv_usage: float, at_ns: int) -> None:
@@ -142,24 +150,28 @@ class News:
 
     def stored(self, slot: int, hashes: Sequence[int]) -> None:
         """Note blocks that the worker has cached."""
-        if not self._has_left:
+        if self._takes_blocks:
             self._fleet.state.stored(slot, hashes)
 
     def removed(self, slot: int, hashes: Sequence[int]) -> None:
         """Note blocks of which the worker has dropped a copy."""
-        if not self._has_left:
+        if self._takes_blocks:
             self._fleet.state.removed(slot, hashes)
 
     def cleared(self, slot: int) -> None:
         """Note that nothing is known to be held."""
-        if not self._has_left:
+        if self._takes_blocks:
             self._fleet.state.cleared(slot)
 
     def synchronised(self, slot: int, hashes: Sequence[int]) -> None:
         """Note all that the worker holds."""
-        if not self._has_left:
+        if self._takes_blocks:
             self._fleet.state.synchronised(slot, hashes)
             self._tools.on_changed()
+
+    @property
+    def _takes_blocks(self) -> bool:
+        return not (self._has_left or self._has_other_tokens)
 
     def cache_was_reset(self) -> None:
         """Forget what the worker held: its events tell of a reset with its next step only, and its lists later still."""
@@ -182,26 +194,51 @@ class News:
             self._learn_from(Knowledge.OWN)
             self._probe.lists_blocks = self._tools.settings.knowledge == "auto"
             self._probe.list_state = SourceState.UNKNOWN
-        self._note("events", sentence)
+        self._note("events", sentence, self._level(state))
 
     def _lists_changed(self, _slot: int, state: SourceState, sentence: str | None) -> None:
         is_followed = state is SourceState.FOLLOWED
         self._learn_from(Knowledge.HEARTBEAT if is_followed else Knowledge.OWN)
-        self._note("lists", sentence)
+        self._note("lists", sentence, self._level(state))
 
     def _learn_from(self, knowledge: Knowledge) -> None:
+        self._offered = knowledge
+        self._use_what_counts()
+
+    def _use_what_counts(self) -> None:
         if self._has_left:
             return
+        knowledge = Knowledge.OWN if self._has_other_tokens else self._offered
         if self._fleet.state.knowledge_of(self._member.slot) is not knowledge:
             self._fleet.state.set_knowledge(self._member.slot, knowledge)
         self._tools.on_changed()
+
+    # -- whether tokens are the same -----------------------------------------------------------------------
+
+    def _see_to_tokens(self, *, passed: bool) -> None:
+        """Compare tokens when the worker is well, until it has answered; and again after it was not."""
+        if not passed:
+            self._tokens_are_compared = False
+            if self._tokenizer_task is not None:
+                self._tokenizer_task.cancel()
+                self._tokenizer_task = None
+        elif not self._tokens_are_compared and self._tokenizer_task is None:
+            self._tokenizer_task = asyncio.get_running_loop().create_task(self._compare_tokenizers())
 
     async def _compare_tokenizers(self) -> None:
         try:
             sentence = await tokenizer_agrees(self._http, self._tools.tokenizer, self._tools.chat_template)
         except NoAnswerError:
+            self._tokenizer_task = None
             return
+        self._tokenizer_task = None
+        self._tokens_are_compared = True
         self._note("tokenizer", sentence)
+        has_differed, self._has_other_tokens = self._has_other_tokens, sentence is not None
+        if has_differed != self._has_other_tokens:
+            self._use_what_counts()
+            if has_differed and self._subscriber is not None:
+                self._subscriber.learn_anew()
 
     def _hash_check(self) -> HashCheck:
         settings = self._tools.settings
@@ -212,10 +249,22 @@ class News:
             self._adapter,
         )
 
+    def _tell_health(self) -> None:
+        """Log what has become of the worker since the last look."""
+        health = self._fleet.health_of(self._member)
+        if health is not self._told_health:
+            self._told_health = health
+            _log.info("The worker %s is %s", self._member.name, health)
+
     def _adapter(self, name: str) -> LoRA | None:
         return self._fleet.adapters.get(name)
 
-    def _note(self, topic: str, sentence: str | None) -> None:
+    def _level(self, state: SourceState) -> int:
+        """Return how loud to be: that a worker lacks one of several sources is no reason for concern."""
+        is_normal = state is SourceState.ABSENT and self._tools.settings.knowledge == "auto"
+        return logging.INFO if is_normal else logging.WARNING
+
+    def _note(self, topic: str, sentence: str | None, level: int = logging.WARNING) -> None:
         """Say once what has become known."""
         if sentence is None:
             self._notes.pop(topic, None)
@@ -223,4 +272,4 @@ class News:
         note = f"The worker {self._member.name} {sentence}."
         if self._notes.get(topic) != note:
             self._notes[topic] = note
-            _log.warning("%s", note)
+            _log.log(level, "%s", note)

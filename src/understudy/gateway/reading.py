@@ -23,6 +23,9 @@ SESSION_HEADER = "X-Session-ID"
 _AUTHORIZATION = b"authorization"
 _LONG_BODY_BYTES = 64 * 1024
 """Prompts of longer bodies are read in a thread, so that other streams go on; shorter ones take about a millisecond."""
+MAX_PROMPT_BODY_BYTES = 4 * 1024 * 1024
+"""Requests with longer bodies go by load: they hold more than any context does, and would take seconds to read."""
+
 _KEY_ID_DIGITS = 12
 _SALT_BYTES = 16
 _SALT_PURPOSE = b"understudy route, cache_salt of a key:"
@@ -67,7 +70,9 @@ class RequestReader:
         body = await read_body(request, self._limits)
         path = request.raw_path.partition("?")[0]
         started_ns = monotonic_ns()
-        has_prompt = request.method == "POST" and self._prompts.has_prompt(path)
+        has_prompt = (
+            request.method == "POST" and self._prompts.has_prompt(path) and len(body) <= MAX_PROMPT_BODY_BYTES
+        )
         key = _key(request)
         if self._salts_by_key and key is not None and request.method == "POST" and body:
             body = self._salted(body, key, is_json=self._is_json(request, path))

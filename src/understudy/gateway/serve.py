@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -17,6 +18,9 @@ from understudy.web import RunningServer, start_server
 from understudy.web.tls import tls_context
 
 SERVER_NAME = "understudy"
+_INTERRUPTED = 128 + signal.SIGINT
+START_SECONDS = 2.0
+"""How long the first look at the workers may hold up the start: clients find a router that has somebody to ask."""
 LOOK_SECONDS = 1.0
 """Time between two looks at the workers' file."""
 
@@ -50,6 +54,8 @@ async def routing(settings: RouteSettings, sources: Sources) -> AsyncIterator[tu
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(router.close)
         router.follow_workers()
+        if len(router.fleet):
+            await router.heard_of_all(START_SECONDS)
         running = await start_server(
             application(router),
             host=settings.host,
@@ -139,14 +145,15 @@ def _reload(router: Router) -> None:
 
 @contextlib.contextmanager
 def _signals(stop: asyncio.Event, reload: Callable[[], None]) -> Iterator[None]:
-    """Let signals stop and reload; the second one that would stop is the system's own."""
+    """Let signals stop and reload; the second one that would stop ends the process where it is."""
     loop = asyncio.get_running_loop()
     numbers = (signal.SIGINT, signal.SIGTERM)
 
     def stop_once() -> None:
         stop.set()
-        for number in numbers:
-            loop.remove_signal_handler(number)
+        loop.remove_signal_handler(signal.SIGTERM)
+        # Python's own KeyboardInterrupt would be raised within some callback of a connection, and may be lost there.
+        loop.add_signal_handler(signal.SIGINT, os._exit, _INTERRUPTED)
 
     for number in numbers:
         loop.add_signal_handler(number, stop_once)

@@ -14,11 +14,15 @@ def addresses_in(path: Path) -> tuple[str, ...]:
     line that is no address.
     """
     try:
-        lines = read_regular(path, MAX_YAML_BYTES).decode("utf-8").splitlines()
+        content = read_regular(path, MAX_YAML_BYTES)
+        lines = content.decode("utf-8").splitlines()
     except InputError as error:
         raise InputError(f"--workers-file: {error}") from error
     except UnicodeDecodeError as error:
         raise InputError(f"--workers-file {path} is no text in UTF-8") from error
+    if not content:
+        # Whoever saves a file in place leaves it so for a moment.
+        raise InputError(f"--workers-file {path} is empty: a line with # says that there are no workers")
     addresses: list[str] = []
     for number, line in enumerate(lines, start=1):
         if not (address := line.partition("#")[0].strip()):

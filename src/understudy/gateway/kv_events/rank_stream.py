@@ -158,10 +158,12 @@ class RankStream:
             except zmq.Again:
                 return
             if parse_monitor_message(frames)["event"] == zmq.EVENT_DISCONNECTED:
-                self.is_connected = False
-                self._blocks.look_again()
-                self.follower.unsure()
-                self._lost()
+                # A peer that breaks off before it has answered takes nothing away.
+                if self.is_connected:
+                    self.is_connected = False
+                    self._blocks.look_again()
+                    self.follower.unsure()
+                    self._lost()
                 self._again_timer = self._loop.call_later(_AGAIN_SECONDS, self._connect_again)
             else:
                 self.is_connected = True

@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from time import monotonic
 from urllib.parse import urlsplit
 
 import zmq
 
 from understudy.errors import InputError
 from understudy.gateway.kv_events.hash_check import HashCheck
+from understudy.gateway.kv_events.knock import Knock
 from understudy.gateway.kv_events.rank_stream import Context, RankStream
 from understudy.gateway.kv_events.sources import Source, read_sources
 from understudy.gateway.kv_events.worker_blocks import BlockSink, WorkerBlocks
@@ -19,6 +21,11 @@ from understudy.gateway.worker_http import NoAnswerError, WorkerHttp
 from understudy.wire.kv_blocks import BlockList
 
 MAX_BATCH_BYTES = 1024 * 1024
+
+REACH_SECONDS = 5.0
+"""How long a worker that answers may be without a connection for its events before they count as absent; in real time,
+for ZeroMQ connects in a thread of its own.
+"""
 
 _SOURCES_SECONDS = 5.0
 _MOST_SOURCES_BYTES = 1024 * 1024
@@ -84,6 +91,8 @@ class EventSubscriber:
         self._blocks: WorkerBlocks | None = None
         self._streams: Sequence[RankStream] = ()
         self._sources: Sequence[Source] = ()
+        self._knocks: Sequence[Knock] = ()
+        self._unreached_since_seconds = 0.0
         self._look_again = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._list_task: asyncio.Task[None] | None = None
@@ -108,6 +117,12 @@ class EventSubscriber:
         for stream in self._streams:
             stream.follower.unsure()
 
+    def learn_anew(self) -> None:
+        """Learn all that the worker holds once more: for whoever has passed over what was told."""
+        if self.state is SourceState.FOLLOWED:
+            self._close_streams()
+            self._look_again.set()
+
     def forget_blocks(self) -> None:
         """Forget what the worker holds: for whoever knows that it has dropped all, of which its events tell later."""
         if self._blocks is not None:
@@ -119,7 +134,7 @@ class EventSubscriber:
         streams = self._streams
         followers = [stream.follower for stream in streams]
         return EventFigures(
-            is_connected=bool(streams) and all(stream.is_connected for stream in streams),
+            is_connected=self._is_connected,
             is_complete=bool(streams)
             and all(follower.is_complete and not follower.is_behind for follower in followers),
             num_batches=sum(stream.num_batches for stream in streams),
@@ -129,6 +144,10 @@ class EventSubscriber:
             num_restarts=sum(follower.num_restarts for follower in followers),
             num_repeated=sum(follower.num_repeated for follower in followers),
         )
+
+    @property
+    def _is_connected(self) -> bool:
+        return bool(self._streams) and all(stream.is_connected for stream in self._streams)
 
     # -- where events are ----------------------------------------------------------------------------------
 
@@ -146,7 +165,8 @@ class EventSubscriber:
                 has_answered = False
             if has_answered:
                 retry_seconds = _FIRST_RETRY_SECONDS
-                await self._wait(_LOOK_AGAIN_SECONDS)
+                is_in_doubt = bool(self._streams) and not self._is_connected
+                await self._wait(REACH_SECONDS if is_in_doubt else _LOOK_AGAIN_SECONDS)
                 # A worker whose connections break again and again is not asked as often.
                 await asyncio.sleep(_FIRST_RETRY_SECONDS)
             else:
@@ -164,8 +184,11 @@ class EventSubscriber:
             return False
         try:
             sources = _read_answer(status, body, self._host)
-            if sources != self._sources:
+            is_reached_again = bool(self._knocks) and all(knock.is_reached for knock in self._knocks)
+            if sources != self._sources or is_reached_again:
                 self._follow(sources)
+            elif not self._is_connected and monotonic() - self._unreached_since_seconds >= REACH_SECONDS:
+                self._knock(sources)
         except InputError as error:
             self._close_streams()
             self._become(SourceState.ABSENT, str(error))
@@ -184,12 +207,13 @@ class EventSubscriber:
             max_blocks=self._max_blocks,
         )
         self._sources = sources
+        self._unreached_since_seconds = monotonic()
         self._streams = [
             RankStream(
                 source,
                 self._blocks,
                 self,
-                self._look_again.set,
+                self._lost,
                 context=self._context,
                 max_batch_bytes=self._max_batch_bytes,
             )
@@ -201,12 +225,33 @@ class EventSubscriber:
             except ValueError as error:
                 raise InputError(f"publishes KV events where they cannot be heard: {error}") from None
 
+    def _lost(self) -> None:
+        self._unreached_since_seconds = monotonic()
+        self._look_again.set()
+
+    def _knock(self, sources: Sequence[Source]) -> None:
+        """Follow no more what cannot be reached, until it can be."""
+        unreached = [stream.source.endpoint for stream in self._streams if not stream.is_connected]
+        self._close_streams()
+        self._sources = sources
+        if unreached:
+            sentence = f"publishes KV events at {unreached[0]}, which cannot be reached from here"
+            self._become(SourceState.ABSENT, sentence)
+        self._knocks = [Knock(source.endpoint, self._knocked, context=self._context) for source in sources]
+
+    def _knocked(self) -> None:
+        if all(knock.is_reached for knock in self._knocks):
+            self._look_again.set()
+
     def _close_streams(self) -> None:
+        for knock in self._knocks:
+            knock.close()
         for stream in self._streams:
             stream.close()
         if self._blocks is not None:
             self._blocks.clear()
         self._streams = self._sources = ()
+        self._knocks = ()
         self._blocks = None
 
     def _judged(self) -> None:
