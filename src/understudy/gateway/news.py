@@ -53,7 +53,7 @@ class News:
         self._notes: dict[str, str] = {}
         self._was_well = True
         self._has_left = False
-        self._told_health: Health | None = None
+        self._told_health = Health.STARTING
         self._offered = Knowledge.OWN
         """The best source that the worker offers."""
         self._has_other_tokens = False

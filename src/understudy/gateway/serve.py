@@ -40,6 +40,8 @@ async def serve(settings: RouteSettings, sources: Sources) -> None:
                 address(settings, running),
                 settings.policy,
             )
+            if not router.fleet.is_ready:
+                _log.warning("No worker has answered yet: requests get 503 until one does")
             await stop.wait()
             _log.info("Draining: up to %g s for what is in work", settings.drain_seconds)
             await running.drain(settings.drain_seconds)
