@@ -23,13 +23,15 @@ def test_it_serves_no_more_until_it_is_reset(clock: ClockKind) -> None:
     with start_server(clock=clock) as server:
         assert ask(server.url, "/health").status == 200
         _break(server)
-        with completion(server, max_tokens=5) as whole, completion(server, stream=True) as stream:
-            server.wait_for_requests(2)
+        with completion(server, max_tokens=5) as whole:
             if clock == "manual":
-                server.clock.advance(1)
+                # Only a clock that stands still lets another one come before the engine dies of the first.
+                with completion(server, stream=True) as stream:
+                    server.wait_for_requests(2)
+                    server.clock.advance(1)
+                    assert MESSAGE.encode() in stream.finish().body
             answer = whole.finish()
             assert (answer.status, answer.json["error"]["message"]) == (500, MESSAGE)
-            assert MESSAGE.encode() in stream.finish().body
         server.clock.run_until_idle()
         for _ in range(2):
             with pytest.raises(ConnectionRefusedError):

@@ -252,8 +252,9 @@ class News:
     def _tell_health(self) -> None:
         """Log what has become of the worker since the last look."""
         health = self._fleet.health_of(self._member)
-        if health is not self._told_health:
-            self._told_health = health
+        before, self._told_health = self._told_health, health
+        is_first = before is Health.STARTING and health is Health.HEALTHY
+        if health is not before and not is_first:
             _log.info("The worker %s is %s", self._member.name, health)
 
     def _adapter(self, name: str) -> LoRA | None:
