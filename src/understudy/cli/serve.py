@@ -1,13 +1,13 @@
 """`understudy serve`: one emulated worker, in place of `vllm serve`. Its flags are vLLM's, and so is their parser."""
 
-import asyncio
 import logging
 import os
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from understudy import VLLM_VERSION, __version__
+from understudy.cli.event_loop import run_on_fast_loop
 from understudy.cli.status import FAILED, SUCCESS
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def serve(words: Sequence[str]) -> int:
     _configure_log(str(arguments.values["uvicorn_log_level"]))
     settings = settings_of(arguments, os.environ)
     _announce(settings)
-    return SUCCESS if _run(run_server(settings)) else FAILED
+    return SUCCESS if run_on_fast_loop(run_server(settings)) else FAILED
 
 
 def _announce(settings: "Settings") -> None:
@@ -55,17 +55,3 @@ def _configure_log(level: str) -> None:
         format="%(levelname)s:     %(message)s",
         stream=sys.stderr,
     )
-
-
-def _run(main: Coroutine[None, None, bool]) -> bool:
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(main)
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Return uvloop's, where it is installed."""
-    try:
-        import uvloop  # noqa: PLC0415 - an extra
-    except ImportError:
-        return None
-    return uvloop.new_event_loop

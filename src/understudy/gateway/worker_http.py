@@ -7,6 +7,7 @@ from typing import NamedTuple
 import aiohttp
 
 from understudy.errors import InputError
+from understudy.gateway.answer_body import bounded_body
 
 CONNECTIONS = 1024
 """Questions under way at a time, to all workers together."""
@@ -69,22 +70,12 @@ class WorkerHttp:
                     timeout=aiohttp.ClientTimeout(total=None),
                 ) as response,
             ):
-                return Answer(response.status, await _body(response, path, most_bytes))
+                body = await bounded_body(response, most_bytes)
+                if body is None:
+                    raise NoAnswerError(f"answers {path} with more than {most_bytes} bytes")
+                return Answer(response.status, body)
         except TimeoutError:
             raise NoAnswerError(f"does not answer {path} within {seconds:g} s") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             told = " ".join(str(error).split()) or type(error).__name__
             raise NoAnswerError(f"does not answer {path}: {told}") from None
-
-
-async def _body(response: aiohttp.ClientResponse, path: str, most_bytes: int) -> bytes:
-    """Return the whole body; gives the connection up where it is too long."""
-    pieces: list[bytes] = []
-    left_bytes = most_bytes
-    async for piece in response.content.iter_any():
-        left_bytes -= len(piece)
-        if left_bytes < 0:
-            response.close()
-            raise NoAnswerError(f"answers {path} with more than {most_bytes} bytes")
-        pieces.append(piece)
-    return b"".join(pieces)
